@@ -1,0 +1,141 @@
+"""Which jobs can a consumer process do?
+
+`python -m consumers <role>` does one until it is told to stop; `all` does every one of them in one process, which is
+enough for a laptop; `declare-topology` makes sure the broker has our exchanges and queues, and ends. On SIGTERM a process
+takes nothing new, finishes what it took, and exits with 0. A role that breaks takes its process with it, with 1: whoever
+supervises us starts it anew, and a half-dead process helps nobody.
+"""
+
+import argparse
+import asyncio
+import importlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import cast
+
+import uvloop
+from prometheus_client import start_http_server
+
+from consumers.logs import set_up_logging
+from contracts.settings import Settings, UnusableSettings
+
+log = logging.getLogger("consumers")
+
+Role = Callable[[Settings, asyncio.Event], Awaitable[None]]
+
+# Where each role's `run(settings, stopping)` is; imported when it is wanted, so that a mailer loads no payment library.
+ROLES = {
+    "commands": "consumers.event_commands.queues",
+    "payments": "consumers.payments.stage",
+    "relay": "consumers.outbox_relay",
+    "notifications": "consumers.notifications",
+    "analytics": "consumers.analytics",
+    "cleanup": "consumers.cleanup",
+    "lifecycle": "consumers.lifecycle",
+}
+EVERY_ROLE = "all"
+DECLARE_TOPOLOGY = "declare-topology"
+
+# What a role may take beyond drain_seconds to close its connections.
+CLOSING_SECONDS = 5.0
+
+
+def role_of(name: str) -> Role:
+    """The role's `run`; raises ImportError when its module is missing or broken."""
+    return cast(Role, importlib.import_module(ROLES[name]).run)
+
+
+async def run_roles(names: Iterable[str], settings: Settings, stopping: asyncio.Event) -> int:
+    """Run these until `stopping` is set or one of them ends; returns the process's exit code."""
+    tasks = {asyncio.create_task(_run_role(name, settings, stopping), name=name) for name in names}
+    told_to_stop = asyncio.create_task(stopping.wait())
+    await asyncio.wait({*tasks, told_to_stop}, return_when=asyncio.FIRST_COMPLETED)
+    # One has ended: the others are told to finish what they have in hand.
+    stopping.set()
+    _, late = await asyncio.wait({*tasks, told_to_stop}, timeout=settings.drain_seconds + CLOSING_SECONDS)
+    for task in late:
+        log.error("role_did_not_stop", extra={"role": task.get_name()})
+        task.cancel()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    return 1 if any(outcome is not True for outcome in outcomes) else 0
+
+
+async def _run_role(name: str, settings: Settings, stopping: asyncio.Event) -> bool:
+    """True when the role ended because it was told to."""
+    log.info("role_started", extra={"role": name})
+    try:
+        await role_of(name)(settings, stopping)
+    except Exception:
+        log.critical("role_crashed", extra={"role": name}, exc_info=True)
+        return False
+    if not stopping.is_set():
+        log.critical("role_ended_by_itself", extra={"role": name})
+        return False
+    log.info("role_stopped", extra={"role": name})
+    return True
+
+
+async def serve(names: Iterable[str], settings: Settings) -> int:
+    """Run these roles until SIGTERM or SIGINT; returns the process's exit code."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    async with metrics_served(settings):
+        return await run_roles(names, settings, stopping)
+
+
+@asynccontextmanager
+async def metrics_served(settings: Settings) -> AsyncIterator[None]:
+    """Serve /metrics meanwhile. A port that is taken is another role's process on this machine: it costs us only this."""
+    if settings.metrics_port == 0:
+        yield
+        return
+    try:
+        server, thread = start_http_server(settings.metrics_port, addr=settings.metrics_host)
+    except OSError as problem:
+        log.warning("metrics_not_served", extra={"port": settings.metrics_port, "reason": str(problem)})
+        yield
+        return
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+async def declare(settings: Settings) -> int:
+    """Declare the topology once; returns the process's exit code."""
+    from consumers.lifecycle import declare_topology
+
+    await declare_topology(settings)
+    return 0
+
+
+def main(words: list[str] | None = None) -> int:
+    """Read the settings once and do the job that the command line names."""
+    parser = argparse.ArgumentParser(prog="python -m consumers", description=__doc__)
+    parser.add_argument("role", choices=[*ROLES, EVERY_ROLE, DECLARE_TOPOLOGY])
+    wanted = parser.parse_args(words).role
+    set_up_logging()
+    try:
+        settings = Settings.read(os.environ)
+    except UnusableSettings as problem:
+        print(problem, file=sys.stderr)
+        return 2
+    if settings.failpoints:
+        from db import failpoints
+
+        failpoints.arm(settings.failpoints)
+    if wanted == DECLARE_TOPOLOGY:
+        return uvloop.run(declare(settings))
+    return uvloop.run(serve(ROLES if wanted == EVERY_ROLE else [wanted], settings))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

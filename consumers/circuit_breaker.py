@@ -1,0 +1,93 @@
+"""Is it worth asking a server that has been failing?
+
+After enough failures in a row the breaker opens and nobody asks; after a while it lets a few trials through, and enough
+successes close it again. No lock and no await: one breaker belongs to one event loop.
+"""
+
+import time
+from collections.abc import Callable
+from enum import StrEnum
+
+
+class BreakerState(StrEnum):
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+class CircuitBreaker:
+    """Ask `allows()` before a call and report the call's end with `succeeded()` or `failed()`."""
+
+    def __init__(
+        self,
+        *,
+        failures: int,
+        open_seconds: float,
+        successes: int = 1,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Opens after `failures` in a row, stays open for `open_seconds`, closes after `successes` trials went well."""
+        if failures < 1 or successes < 1 or open_seconds <= 0:
+            raise ValueError("a breaker needs at least one failure, one success and some time")
+        self._failures_to_open = failures
+        self._successes_to_close = successes
+        self._open_seconds = open_seconds
+        self._clock = clock
+        self._state = BreakerState.CLOSED
+        self._failures_in_a_row = 0
+        self._successes_in_a_row = 0
+        self._trials_left = 0
+        self._since = 0.0
+
+    @property
+    def state(self) -> BreakerState:
+        """The state as of now: an open breaker whose time is over counts as half-open."""
+        if self._state is BreakerState.OPEN and self.retry_after_seconds() == 0:
+            return BreakerState.HALF_OPEN
+        return self._state
+
+    def allows(self) -> bool:
+        """May one call be made now? In the half-open state each yes uses up one trial."""
+        if self._state is BreakerState.CLOSED:
+            return True
+        # A trial whose caller was cancelled never reports; without fresh trials we would stay half-open for ever.
+        if self._clock() - self._since >= self._open_seconds:
+            self._begin_trials()
+        if self._state is BreakerState.OPEN or self._trials_left == 0:
+            return False
+        self._trials_left -= 1
+        return True
+
+    def succeeded(self) -> None:
+        """A call got an answer."""
+        self._failures_in_a_row = 0
+        # An answer to a call from before the breaker opened says nothing about the server now.
+        if self._state is not BreakerState.HALF_OPEN:
+            return
+        self._successes_in_a_row += 1
+        if self._successes_in_a_row >= self._successes_to_close:
+            self._state = BreakerState.CLOSED
+        else:
+            self._trials_left = max(self._trials_left, 1)
+
+    def failed(self) -> None:
+        """A call got no answer, or one that means the server is not well."""
+        if self._state is BreakerState.OPEN:
+            return
+        self._failures_in_a_row += 1
+        if self._state is BreakerState.HALF_OPEN or self._failures_in_a_row >= self._failures_to_open:
+            self._state = BreakerState.OPEN
+            self._since = self._clock()
+            self._failures_in_a_row = 0
+
+    def retry_after_seconds(self) -> float:
+        """How long nobody may ask; nought unless the breaker is open."""
+        if self._state is not BreakerState.OPEN:
+            return 0.0
+        return max(0.0, self._open_seconds - (self._clock() - self._since))
+
+    def _begin_trials(self) -> None:
+        self._state = BreakerState.HALF_OPEN
+        self._since = self._clock()
+        self._successes_in_a_row = 0
+        self._trials_left = self._successes_to_close

@@ -1,0 +1,370 @@
+"""How is a batch of one event's commands answered, in order, in one transaction?
+
+Read `run_batch` first; every step is one function elsewhere. What fails for a passing reason (a lost connection, a lock)
+is tried again whole; what fails for a lasting one is split in two until the one command that cannot be done stands alone,
+and that one goes to the parking lot while its neighbours are answered.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+
+from consumers.circuit_breaker import CircuitBreaker
+from consumers.event_commands.handlers import decide
+from consumers.event_commands.load import SeatsLockedElsewhere, load_sale
+from consumers.event_commands.save import save_sale
+from consumers.event_commands.seat_map import SeatMap
+from consumers.event_commands.timing import BATCH_SIZE, COMMANDS, step
+from consumers.rules.sale import LateReply, Sale
+from contracts.commands import AnyCommand, ReserveSeats
+from contracts.domain_events import SeatChange
+from contracts.ids import CommandId, EventId, SeatId
+from contracts.rejections import RejectionCode
+from contracts.replies import AnyReply, Rejected, ReplyLater, SeatsReserved
+from contracts.settings import Settings
+from db.failpoints import failpoint
+from db.postgres import TRANSIENT_ERRORS, Pool, transaction
+from db.redis import REDIS_AWAY
+from db.sale import StaleWrite
+from db.seat_locks import SeatLocks, WantedSeats
+
+log = logging.getLogger(__name__)
+
+# A batch waits this long for PostgreSQL to come back; then the process gives up, and its messages are delivered again.
+TRANSIENT_FOR_SECONDS = 60.0
+# How often the best seats are looked for again when those chosen turned out to be taken. Only another engine on the same
+# event can take them, and each look avoids what was lost before, so a handful is plenty.
+CHOICES_MAX = 8
+
+PASSING: tuple[type[BaseException], ...] = (StaleWrite, SeatsLockedElsewhere, *TRANSIENT_ERRORS)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A command and the queue on which its asker waits, if anybody does."""
+
+    command: AnyCommand
+    reply_to: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A command and its answer."""
+
+    asked: Asked
+    reply: AnyReply
+
+
+@dataclass(frozen=True, slots=True)
+class NotProcessed:
+    """A command that can never be carried out as it is, and why: for the parking lot."""
+
+    asked: Asked
+    reason: str
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a batch came to, once committed."""
+
+    answered: list[Answered] = field(default_factory=list)
+    late_replies: list[LateReply] = field(default_factory=list)
+    not_processed: list[NotProcessed] = field(default_factory=list)
+    seat_changes: list[SeatChange] = field(default_factory=list)
+    first_seq: int = 0
+    last_seq: int = 0
+    sales: list[Sale] = field(default_factory=list)
+    locks: list[WantedSeats] = field(default_factory=list)
+
+    def add(self, sale: Sale, *, last_seq: int) -> None:
+        """Take in one committed transaction."""
+        self.sales.append(sale)
+        self.late_replies += sale.late_replies
+        self.seat_changes += sale.seat_changes()
+        self.first_seq = self.first_seq or sale.ledger_seq + 1
+        self.last_seq = last_seq
+
+
+class Engine:
+    """Everything that answers commands: the pool, the lock filter and its breaker, and a map of each event met."""
+
+    def __init__(self, settings: Settings, pool: Pool, seat_locks: SeatLocks) -> None:
+        self.settings = settings
+        self.pool = pool
+        self.seat_locks = seat_locks
+        self.lock_breaker = CircuitBreaker(
+            failures=settings.redis_breaker_failures, open_seconds=settings.redis_breaker_seconds
+        )
+        self._seat_maps: dict[EventId, SeatMap] = {}
+
+    async def run_batch(self, event_id: EventId, asked: Sequence[Asked]) -> Outcome:
+        """Answer every command of one event in arrival order. What nobody waits for any longer is not answered at all."""
+        outcome = Outcome()
+        BATCH_SIZE.observe(len(asked))
+        await self._answer(event_id, list(asked), outcome, choices_left=CHOICES_MAX, avoid=frozenset())
+        return outcome
+
+    async def settle_locks(self, event_id: EventId, outcome: Outcome) -> None:
+        """After the commit: whoever got the seats keeps the locks as long as the hold, everybody else gives them up."""
+        freed = _freed_locks(outcome)
+        wanted = [*outcome.locks, *freed]
+        if not wanted or not self.lock_breaker.allows():
+            return
+        won = {
+            (answer.reply.hold_id, seat.seat_id)
+            for answer in outcome.answered
+            if isinstance(answer.reply, SeatsReserved)
+            for seat in answer.reply.seats
+        }
+        keep_ms = [
+            self.settings.hold_seconds * 1000 if (one.token, one.seat_ids[0]) in won else 0 for one in outcome.locks
+        ]
+        try:
+            await self.seat_locks.settle(event_id, wanted, [*keep_ms, *(0 for _ in freed)])
+            self.lock_breaker.succeeded()
+        except REDIS_AWAY as problem:
+            self._redis_failed("settle_locks", problem)
+
+    def forget(self, event_id: EventId) -> None:
+        """The event is no longer this engine's: its map would only grow old."""
+        self._seat_maps.pop(event_id, None)
+
+    # ---- one batch
+
+    async def _answer(
+        self, event_id: EventId, asked: list[Asked], outcome: Outcome, *, choices_left: int, avoid: frozenset[SeatId]
+    ) -> None:
+        try:
+            badly_chosen = await self._with_patience(event_id, asked, outcome, avoid=avoid)
+        except PASSING:
+            raise
+        except Exception as problem:
+            if len(asked) == 1:
+                log.exception("command_not_processed", extra={"commandId": str(asked[0].command.command_id)})
+                outcome.not_processed.append(NotProcessed(asked[0], f"{type(problem).__name__}: {problem}"))
+                return
+        else:
+            if badly_chosen:
+                await self._choose_again(event_id, badly_chosen, outcome, choices_left=choices_left - 1, avoid=avoid)
+            return
+        # Something in here cannot be done. Halve until it stands alone.
+        middle = len(asked) // 2
+        for half in (asked[:middle], asked[middle:]):
+            await self._answer(event_id, half, outcome, choices_left=choices_left, avoid=avoid)
+
+    async def _choose_again(
+        self,
+        event_id: EventId,
+        badly_chosen: list[Answered],
+        outcome: Outcome,
+        *,
+        choices_left: int,
+        avoid: frozenset[SeatId],
+    ) -> None:
+        """The best seats were taken under our hands: look again, elsewhere, a bounded number of times."""
+        if choices_left == 0:
+            refused = Rejected(code=RejectionCode.NOT_ENOUGH_SEATS)
+            outcome.answered += [Answered(answer.asked, refused) for answer in badly_chosen]
+            return
+        self.forget(event_id)
+        taken = {
+            seat_id
+            for answer in badly_chosen
+            if isinstance(answer.reply, Rejected)
+            for seat_id in answer.reply.seat_ids
+        }
+        asked = [answer.asked for answer in badly_chosen]
+        await self._answer(event_id, asked, outcome, choices_left=choices_left, avoid=avoid | taken)
+
+    async def _with_patience(
+        self, event_id: EventId, asked: list[Asked], outcome: Outcome, *, avoid: frozenset[SeatId]
+    ) -> list[Answered]:
+        """Try until it is committed or the reason is a lasting one; returns who must be given another choice of seats."""
+        patience = AsyncRetrying(
+            retry=retry_if_exception_type(PASSING),
+            wait=wait_random_exponential(multiplier=0.02, max=2.0),
+            stop=stop_after_delay(TRANSIENT_FOR_SECONDS),
+            reraise=True,
+        )
+        async for attempt in patience:
+            with attempt:
+                return await self._try_once(event_id, asked, outcome, avoid=avoid)
+        return []
+
+    async def _try_once(
+        self, event_id: EventId, asked: list[Asked], outcome: Outcome, *, avoid: frozenset[SeatId]
+    ) -> list[Answered]:
+        waited_for = still_waited_for(asked)
+        commands = [one.command for one in waited_for]
+        if not commands:
+            return []
+        chosen = await self._choose_seats(event_id, commands, avoid)
+        contenders, refused, locks = await self._take_seat_locks(event_id, commands, chosen)
+        await failpoint("engine.after_seat_locks")
+        sale, replies, last_seq = await self._decide_and_commit(
+            event_id, waited_for, contenders, chosen, lock_seats_here=locks is None
+        )
+        await failpoint("engine.after_commit")
+        if sale is not None:
+            outcome.add(sale, last_seq=last_seq)
+            self._keep_map_true(event_id, sale, last_seq)
+        outcome.locks += locks or []
+        replies |= refused
+        return _collect(waited_for, replies, outcome, chosen)
+
+    async def _decide_and_commit(
+        self,
+        event_id: EventId,
+        asked: Sequence[Asked],
+        contenders: Sequence[AnyCommand],
+        chosen: Mapping[CommandId, Sequence[SeatId]],
+        *,
+        lock_seats_here: bool,
+    ) -> tuple[Sale | None, dict[CommandId, AnyReply], int]:
+        """One transaction: fence, load, decide each in order, save all, commit. The replies are by correlation id."""
+        if not contenders:
+            return None, {}, 0
+        async with transaction(self.pool) as tx:
+            with step("load"):
+                sale = await load_sale(
+                    tx,
+                    event_id,
+                    contenders,
+                    settings=self.settings,
+                    chosen_seat_ids=chosen,
+                    askers={one.command.command_id: one.reply_to for one in asked},
+                    lock_seats_here=lock_seats_here,
+                )
+            await failpoint("engine.in_transaction")
+            if sale is None:
+                unknown = Rejected(code=RejectionCode.EVENT_UNKNOWN)
+                return None, {_asking(command): unknown for command in contenders}, 0
+            with step("decide"):
+                replies = {_asking(command): decide(sale, command) for command in contenders}
+            with step("save"):
+                last_seq = await save_sale(tx, sale, settings=self.settings)
+            await failpoint("engine.before_commit")
+            committing = step("commit").__enter__()
+        committing.stop()
+        return sale, replies, last_seq
+
+    # ---- choosing and locking seats
+
+    async def _choose_seats(
+        self, event_id: EventId, commands: Sequence[AnyCommand], avoid: frozenset[SeatId]
+    ) -> dict[CommandId, list[SeatId]]:
+        reservations = [command for command in commands if isinstance(command, ReserveSeats)]
+        if not any(command.best_available for command in reservations):
+            return {}
+        seat_map = self._seat_maps.get(event_id)
+        if seat_map is None:
+            seat_map = self._seat_maps[event_id] = await SeatMap.load(self.pool, event_id)
+        return seat_map.choose(reservations, datetime.now(UTC), avoid=avoid)
+
+    def _keep_map_true(self, event_id: EventId, sale: Sale, last_seq: int) -> None:
+        seat_map = self._seat_maps.get(event_id)
+        if seat_map is None:
+            return
+        if seat_map.ledger_seq != sale.ledger_seq:
+            self.forget(event_id)  # somebody else has written meanwhile: load it afresh when it is needed
+        else:
+            seat_map.apply(last_seq, sale.changed_seats.values())
+
+    async def _take_seat_locks(
+        self, event_id: EventId, commands: Sequence[AnyCommand], chosen: Mapping[CommandId, Sequence[SeatId]]
+    ) -> tuple[list[AnyCommand], dict[CommandId, AnyReply], list[WantedSeats] | None]:
+        """Who goes on, who is refused at once, and the locks taken; None for the locks when Redis is away and PostgreSQL
+        has to do its part."""
+        reservations = [command for command in commands if isinstance(command, ReserveSeats)]
+        wanted = [
+            WantedSeats(command.command_id, command.seat_ids or chosen.get(command.command_id, ()))
+            for command in reservations
+        ]
+        lost = await self._ask_redis(event_id, [one for one in wanted if one.seat_ids])
+        if lost is None:
+            return list(commands), {}, None
+        refused: dict[CommandId, AnyReply] = {
+            _asking(command): Rejected(
+                code=RejectionCode.SEATS_UNAVAILABLE, seat_ids=(SeatId(lost[command.command_id]),)
+            )
+            for command in reservations
+            if command.command_id in lost
+        }
+        contenders = [command for command in commands if _asking(command) not in refused]
+        return contenders, refused, [one for one in wanted if one.seat_ids and one.token not in lost]
+
+    async def _ask_redis(self, event_id: EventId, wanted: Sequence[WantedSeats]) -> dict[object, SeatId] | None:
+        """By hold id, a seat that somebody else has locked; None when Redis cannot be asked."""
+        if not wanted:
+            return {}
+        if not self.lock_breaker.allows():
+            return None
+        try:
+            with step("redis"):
+                lost = await self.seat_locks.take(event_id, wanted)
+        except REDIS_AWAY as problem:
+            self._redis_failed("take_seat_locks", problem)
+            return None
+        self.lock_breaker.succeeded()
+        return {one.token: SeatId(seat_id) for one, seat_id in zip(wanted, lost, strict=True) if seat_id is not None}
+
+    def _redis_failed(self, operation: str, problem: BaseException) -> None:
+        self.lock_breaker.failed()
+        log.error("redis_fallback", extra={"operation": operation, "error": repr(problem)})
+
+
+def still_waited_for(asked: Iterable[Asked]) -> list[Asked]:
+    """Without those past their deadline: nobody waits for them, nothing has happened, and nothing will."""
+    now = datetime.now(UTC)
+    return [one for one in asked if one.command.deadline_at is None or one.command.deadline_at > now]
+
+
+def _asking(command: AnyCommand) -> CommandId:
+    """One ask among those of a batch; the same command may be asked twice in it."""
+    return command.correlation_id or command.command_id
+
+
+def _collect(
+    asked: Sequence[Asked],
+    replies: Mapping[CommandId, AnyReply],
+    outcome: Outcome,
+    chosen: Mapping[CommandId, Sequence[SeatId]],
+) -> list[Answered]:
+    """Sort the replies into the outcome; returns those whose seats we chose badly and who are owed another choice."""
+    again: list[Answered] = []
+    for one in asked:
+        reply = replies.get(_asking(one.command))
+        if reply is None or isinstance(reply, ReplyLater):
+            continue
+        if _was_our_choice(one.command, reply, chosen):
+            again.append(Answered(one, reply))
+            continue
+        COMMANDS.labels(one.command.type, _ended(reply)).inc()
+        outcome.answered.append(Answered(one, reply))
+    return again
+
+
+def _was_our_choice(command: AnyCommand, reply: AnyReply, chosen: Mapping[CommandId, Sequence[SeatId]]) -> bool:
+    return (
+        isinstance(reply, Rejected)
+        and reply.code is RejectionCode.SEATS_UNAVAILABLE
+        and bool(chosen.get(command.command_id))
+    )
+
+
+def _ended(reply: AnyReply) -> str:
+    return reply.code.value if isinstance(reply, Rejected) else reply.type
+
+
+def _freed_locks(outcome: Outcome) -> list[WantedSeats]:
+    """The locks of holds that this batch ended. Compare-and-delete: whoever has the seats by now keeps them."""
+    ended = [
+        hold
+        for sale in outcome.sales
+        for hold in sale.changed_holds.values()
+        if hold.status in ("released", "expired") and not hold.is_new
+    ]
+    return [WantedSeats(hold.id, hold.seat_ids) for hold in ended]

@@ -1,0 +1,159 @@
+"""What must be known before a batch can be decided?
+
+The event's fence first; then, under it, every hold, order, seat, count and earlier answer the commands speak of: one
+statement each, however many commands there are.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import timedelta
+from uuid import UUID
+
+import asyncpg
+
+from consumers.rules.sale import Hold, Order, Sale, SaleTerms, Seat, StoredAnswer
+from contracts.commands import AnyCommand, Checkout, ExtendHold, ReleaseSeats, ReserveSeats
+from contracts.ids import CommandId, EventId, HoldId, OrderId, SeatId, UserId
+from contracts.replies import ANY_REPLY
+from contracts.settings import Settings
+from db import sale as records
+from db.postgres import Transaction
+
+
+class SeatsLockedElsewhere(Exception):
+    """A hold's own seat is locked by somebody who is not an engine. It will pass: try again."""
+
+
+async def load_sale(
+    tx: Transaction,
+    event_id: EventId,
+    commands: Sequence[AnyCommand],
+    *,
+    settings: Settings,
+    chosen_seat_ids: Mapping[CommandId, Sequence[SeatId]],
+    askers: Mapping[CommandId, str | None],
+    lock_seats_here: bool = False,
+) -> Sale | None:
+    """The event as these commands need it, or None when there is no such event.
+
+    With `lock_seats_here` the seats wanted are also locked by advisory locks: that is the filter while Redis is away.
+    """
+    event = await records.lock_event(tx, event_id)
+    if event is None:
+        return None
+    reservations = [command for command in commands if isinstance(command, ReserveSeats)]
+    orders = await _load_orders(tx, event_id, commands)
+    holds = await _load_holds(tx, event_id, commands, orders)
+    wanted = _seat_ids_wanted(reservations, chosen_seat_ids)
+    held = {seat_id for hold in holds.values() for seat_id in hold.seat_ids}
+    seats = await _load_seats(tx, event_id, wanted | held)
+    if any(seats[seat_id].status == "locked" for seat_id in held if seat_id in seats):
+        raise SeatsLockedElsewhere("a hold's seat is locked by another session")
+    if lock_seats_here:
+        for seat_id in await records.try_seat_locks(tx, event_id, wanted - held):
+            seats[SeatId(seat_id)].status = "locked"
+    return Sale(
+        terms=_terms(event_id, event, settings),
+        now=event["now"],
+        ledger_seq=event["ledger_seq"],
+        seats=seats,
+        holds=holds,
+        orders=orders,
+        seat_counts=await _count_seats(tx, event_id, {command.user_id for command in reservations}),
+        answered=await _load_answers(tx, event_id, commands),
+        chosen_seat_ids=chosen_seat_ids,
+        askers=askers,
+    )
+
+
+def _terms(event_id: EventId, event: asyncpg.Record, settings: Settings) -> SaleTerms:
+    return SaleTerms(
+        event_id=event_id,
+        on_sale_at=event["on_sale_date"],
+        off_sale_at=event["off_sale_date"],
+        cancelled=event["cancelled"],
+        ticket_limit=event["ticket_limit"],
+        currency=event["currency"],
+        hold_duration=timedelta(seconds=settings.hold_seconds),
+        hold_ceiling=timedelta(seconds=settings.hold_ceiling_seconds),
+        decline_grace=timedelta(seconds=settings.decline_grace_seconds),
+    )
+
+
+async def _load_orders(tx: Transaction, event_id: EventId, commands: Sequence[AnyCommand]) -> dict[OrderId, Order]:
+    order_ids: set[UUID] = {command.order_id for command in commands if hasattr(command, "order_id")}
+    order_ids |= {command.command_id for command in commands if isinstance(command, Checkout)}
+    hold_ids = {command.hold_id for command in commands if isinstance(command, Checkout)}
+    found = await records.lock_orders(tx, event_id, order_ids, hold_ids)
+    return {OrderId(record["id"]): _order(record) for record in found}
+
+
+async def _load_holds(
+    tx: Transaction, event_id: EventId, commands: Sequence[AnyCommand], orders: Mapping[OrderId, Order]
+) -> dict[HoldId, Hold]:
+    hold_ids: set[UUID] = {order.hold_id for order in orders.values()}
+    for command in commands:
+        if isinstance(command, ReserveSeats):
+            hold_ids.add(command.command_id)  # a redelivered reservation finds the hold it made
+        elif isinstance(command, Checkout | ReleaseSeats | ExtendHold):
+            hold_ids.add(command.hold_id)
+        elif command.type == "expire_holds":
+            hold_ids.update(command.hold_ids)
+    return {HoldId(record["id"]): _hold(record) for record in await records.lock_holds(tx, event_id, hold_ids)}
+
+
+def _seat_ids_wanted(
+    reservations: Sequence[ReserveSeats], chosen_seat_ids: Mapping[CommandId, Sequence[SeatId]]
+) -> set[SeatId]:
+    wanted = {seat_id for command in reservations for seat_id in command.seat_ids}
+    return wanted.union(*chosen_seat_ids.values())
+
+
+async def _load_seats(tx: Transaction, event_id: EventId, seat_ids: Collection[SeatId]) -> dict[SeatId, Seat]:
+    found = {SeatId(record["id"]): _seat(record) for record in await records.lock_seats(tx, event_id, seat_ids)}
+    missing = [seat_id for seat_id in seat_ids if seat_id not in found]
+    for record in await records.known_seats(tx, event_id, missing):
+        found[SeatId(record["id"])] = _seat_locked_elsewhere(record)
+    return found
+
+
+async def _count_seats(tx: Transaction, event_id: EventId, user_ids: Collection[UserId]) -> dict[UserId, int]:
+    counts = await records.count_seats_of_users(tx, event_id, user_ids)
+    return {UserId(user_id): count for user_id, count in counts.items()}
+
+
+async def _load_answers(
+    tx: Transaction, event_id: EventId, commands: Sequence[AnyCommand]
+) -> dict[CommandId, StoredAnswer]:
+    # Reservations and checkouts find their own hold or order; what other roles send may be repeated without harm.
+    command_ids = {
+        command.command_id
+        for command in commands
+        if isinstance(command, ReleaseSeats | ExtendHold) or command.type in ("refund_order", "transfer_ticket")
+    }
+    return {
+        CommandId(record["command_id"]): StoredAnswer(
+            CommandId(record["command_id"]), record["request_hash"], ANY_REPLY.validate_json(record["reply"])
+        )
+        for record in await records.read_answers(tx, event_id, command_ids)
+    }
+
+
+def _seat(record: asyncpg.Record) -> Seat:
+    id_, seat_index, section, row, seat_number, price, status, hold_id, held_until, order_id, fence = record
+    return Seat(
+        id_, seat_index, section, row, seat_number, price, status, hold_id, held_until, order_id, fence, fence
+    )  # fmt: skip
+
+
+def _seat_locked_elsewhere(record: asyncpg.Record) -> Seat:
+    id_, seat_index, section, row, seat_number, price = record
+    return Seat(id_, seat_index, section, row, seat_number, price, "locked", None, None, None, -1, -1)
+
+
+def _hold(record: asyncpg.Record) -> Hold:
+    return Hold(**dict(record))
+
+
+def _order(record: asyncpg.Record) -> Order:
+    fields = dict(record)
+    return Order(total=fields.pop("total_amount"), **fields)

@@ -1,0 +1,271 @@
+"""Which queues does this process drain, and what becomes of each delivery?
+
+One channel and one drain loop per queue, so that an event's commands stay in order. The callback only enqueues; the loop
+takes one delivery, then whatever else is there, runs the batch, replies, and acknowledges everything up to the last.
+The connection is a plain one on purpose: a robust client would declare a deleted event queue again.
+"""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
+from uuid import uuid4
+
+import aio_pika
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS, AMQPError
+
+from consumers.broker import CONNECT_TIMEOUT_SECONDS, ConfirmedPublisher, persistent_message, url_for
+from consumers.event_commands.engine import Answered, Asked, Engine, NotProcessed
+from consumers.event_commands.replies import Replies
+from contracts import topology, wire
+from contracts.commands import AnyCommand, Checkout, ExtendHold, ReleaseSeats, ReserveSeats
+from contracts.ids import EventId
+from contracts.rejections import RejectionCode
+from contracts.replies import Rejected
+from contracts.settings import Settings
+from db import sale_clock
+from db.failpoints import failpoint
+from db.postgres import Pool, open_pool
+from db.seat_locks import SeatLocks
+
+log = logging.getLogger(__name__)
+
+# How often the list of events on sale is read when nobody has told us that it changed.
+LOOK_AGAIN_SECONDS = 1.0
+# What lifecycle opens at most; each queue costs a channel here.
+EVENT_QUEUES_MAX = 2000
+BROKER_AWAY = (*CONNECTION_EXCEPTIONS, AMQPError, OSError, TimeoutError)
+BUYERS_COMMANDS = (ReserveSeats, ReleaseSeats, ExtendHold, Checkout)
+
+
+async def run(settings: Settings, stopping: asyncio.Event) -> None:
+    """The `commands` role: drain every event's queue and every lane until told to stop."""
+    pool = await open_pool(settings, application_name="boxoffice commands")
+    seat_locks = SeatLocks(settings)
+    try:
+        async with ConfirmedPublisher(settings, "worker", name="commands parks") as parking:
+            engine = Engine(settings, pool, seat_locks)
+            while not stopping.is_set():
+                try:
+                    await _drain_while_connected(settings, engine, parking, stopping)
+                except BROKER_AWAY as problem:
+                    log.warning("broker_away", extra={"error": repr(problem)})
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(stopping.wait(), timeout=LOOK_AGAIN_SECONDS)
+    finally:
+        await seat_locks.close()
+        await pool.close()
+
+
+async def _drain_while_connected(
+    settings: Settings, engine: Engine, parking: ConfirmedPublisher, stopping: asyncio.Event
+) -> None:
+    connection = await aio_pika.connect(
+        url_for(settings, "worker", name="commands takes"), timeout=CONNECT_TIMEOUT_SECONDS
+    )
+    lost = asyncio.Event()
+    connection.close_callbacks.add(lambda *_: lost.set())
+    async with connection, Replies(settings) as replies:
+        queues = OpenQueues(connection, engine, replies, parking)
+        try:
+            while not stopping.is_set() and not lost.is_set():
+                await queues.follow(await _queues_to_drain(engine.pool))
+                await _first_of(stopping, lost, timeout_seconds=LOOK_AGAIN_SECONDS)
+        finally:
+            await queues.stop(settings.drain_seconds if not lost.is_set() else 0.0)
+
+
+async def _queues_to_drain(pool: Pool) -> set[str]:
+    hot = {topology.event_queue(EventId(event_id)) for event_id in await sale_clock.find_open_sales(pool, limit=EVENT_QUEUES_MAX)}
+    return hot | {topology.lane_queue(lane) for lane in range(topology.LANE_COUNT)}
+
+
+class OpenQueues:
+    """The queues being drained over one connection."""
+
+    def __init__(
+        self, connection: AbstractConnection, engine: Engine, replies: Replies, parking: ConfirmedPublisher
+    ) -> None:
+        self._connection = connection
+        self._engine = engine
+        self._replies = replies
+        self._parking = parking
+        self._draining: dict[str, QueueDrain] = {}
+
+    async def follow(self, names: set[str]) -> None:
+        """Begin with those that are new, end those that are no longer wanted, and begin again with those that broke."""
+        for name in [name for name, drain in self._draining.items() if name not in names or drain.is_broken]:
+            await self._draining.pop(name).stop()
+        for name in sorted(names - self._draining.keys()):
+            drain = QueueDrain(name, self._engine, self._replies, self._parking)
+            try:
+                await drain.start(self._connection)
+            except aio_pika.exceptions.ChannelNotFoundEntity:
+                continue  # lifecycle has not declared it yet; we look again
+            self._draining[name] = drain
+
+    async def stop(self, within_seconds: float) -> None:
+        """Take nothing more, finish what was taken."""
+        drains = list(self._draining.values())
+        self._draining.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_seconds):
+                await asyncio.gather(*(drain.stop() for drain in drains))
+        for drain in drains:
+            drain.abandon()
+
+
+class QueueDrain:
+    """One queue: deliveries in, batches through the engine, answers out."""
+
+    def __init__(self, name: str, engine: Engine, replies: Replies, parking: ConfirmedPublisher) -> None:
+        self.name = name
+        self._engine = engine
+        self._replies = replies
+        self._parking = parking
+        self._deliveries: asyncio.Queue[AbstractIncomingMessage | None] = asyncio.Queue()
+        self._unread: AbstractIncomingMessage | None = None
+        self._channel: AbstractChannel | None = None
+        self._loop: asyncio.Task[None] | None = None
+        self._cancel_consuming: Callable[[], Awaitable[object]] = _nothing
+        self.is_broken = False
+
+    async def start(self, connection: AbstractConnection) -> None:
+        """Consume; raises ChannelNotFoundEntity when the queue does not exist (yet)."""
+        channel = await connection.channel(publisher_confirms=False)
+        # Twice a batch: one is being worked on, the next is here already when it is done.
+        await channel.set_qos(prefetch_count=2 * self._engine.settings.engine_batch_max)
+        queue = await channel.get_queue(self.name, ensure=True)
+        channel.close_callbacks.add(self._on_end)
+        underlay = await channel.get_underlay_channel()
+        underlay.on_consumer_cancel_callbacks.add(self._on_end)
+        tag = await queue.consume(self._enqueue)
+        self._cancel_consuming = lambda: queue.cancel(tag)
+        self._channel = channel
+        self._loop = asyncio.create_task(self._drain(), name=self.name)
+        self._loop.add_done_callback(self._on_end)
+
+    async def stop(self) -> None:
+        """Take nothing more, finish what is being worked on; the rest is delivered to somebody else."""
+        with suppress(*BROKER_AWAY):
+            await self._cancel_consuming()
+        self._deliveries.put_nowait(None)
+        if self._loop is not None:
+            await asyncio.wait({self._loop})
+            if not self._loop.cancelled() and self._loop.exception() is not None:
+                log.error("queue_drain_failed", extra={"queue": self.name, "error": repr(self._loop.exception())})
+        if self._channel is not None:
+            with suppress(*BROKER_AWAY):
+                await self._channel.close()
+
+    def abandon(self) -> None:
+        """There is no time left: what is under way will be delivered again."""
+        if self._loop is not None:
+            self._loop.cancel()
+
+    async def _enqueue(self, delivery: AbstractIncomingMessage) -> None:
+        self._deliveries.put_nowait(delivery)
+
+    def _on_end(self, *_: object) -> None:
+        self.is_broken = True
+        self._deliveries.put_nowait(None)
+
+    async def _drain(self) -> None:
+        while (deliveries := await self._take()) is not None:
+            await failpoint("engine.after_receive")
+            asked = await self._read(deliveries)
+            for event_id, of_event in _by_event(asked):
+                await self._run(event_id, of_event)
+            await failpoint("engine.after_reply")
+            await deliveries[-1].ack(multiple=True)
+
+    async def _take(self) -> list[AbstractIncomingMessage] | None:
+        """One delivery and whatever else is there, up to a batch; None when it is time to stop."""
+        first = self._unread or await self._deliveries.get()
+        self._unread = None
+        if first is None:
+            return None
+        taken, size = [first], _command_count(first)
+        while size < self._engine.settings.engine_batch_max and not self._deliveries.empty():
+            following = self._deliveries.get_nowait()
+            if following is None:
+                self._deliveries.put_nowait(None)
+                break
+            size += _command_count(following)
+            if size > self._engine.settings.engine_batch_max:
+                self._unread = following
+                break
+            taken.append(following)
+        return taken
+
+    async def _read(self, deliveries: Sequence[AbstractIncomingMessage]) -> list[Asked]:
+        asked: list[Asked] = []
+        for delivery in deliveries:
+            try:
+                commands = wire.decode_commands(delivery.body)
+                _check_sender(self._engine.settings, delivery, commands)
+            except wire.UnreadableMessage as problem:
+                await self._park(delivery.body, str(problem), sender=delivery.user_id)
+                continue
+            asked += [Asked(command, delivery.reply_to) for command in commands]
+        return asked
+
+    async def _run(self, event_id: EventId, asked: list[Asked]) -> None:
+        outcome = await self._engine.run_batch(event_id, asked)
+        for one in outcome.not_processed:
+            await self._park(wire.encode_commands([one.asked.command]), one.reason)
+        outcome.answered += _told_of_failure(outcome.not_processed)
+        await self._replies.send(event_id, outcome)
+        await self._engine.settle_locks(event_id, outcome)
+
+    async def _park(self, body: bytes, reason: str, *, sender: str | None = None) -> None:
+        log.error("message_parked", extra={"queue": self.name, "reason": reason})
+        headers = {wire.REASON_HEADER: reason[:500], wire.ORIGIN_QUEUE_HEADER: self.name}
+        if sender:
+            headers["x-sender"] = sender
+        message = persistent_message(body, type=wire.COMMANDS_TYPE, message_id=str(uuid4()), headers=headers)
+        await self._parking.publish(message, exchange=topology.PARKING_EXCHANGE, routing_key=self.name)
+
+
+def _check_sender(settings: Settings, delivery: AbstractIncomingMessage, commands: Iterable[AnyCommand]) -> None:
+    """RabbitMQ vouches for the sender's user id. Buyers' commands come from the ingress, all others from our couriers: a
+    process that can be reached from outside must not be able to say that something has been paid."""
+    if "@" in settings.rabbitmq_url:
+        return  # the operator runs everything under one user of their own
+    for command in commands:
+        expected = "ingress" if isinstance(command, BUYERS_COMMANDS) else "courier"
+        if delivery.user_id != expected:
+            raise wire.UnreadableMessage(f"{command.type} sent by {delivery.user_id or 'nobody'}, not by {expected}")
+
+
+def _told_of_failure(not_processed: Sequence[NotProcessed]) -> list[Answered]:
+    return [Answered(one.asked, Rejected(code=RejectionCode.NOT_PROCESSED)) for one in not_processed]
+
+
+def _by_event(asked: Sequence[Asked]) -> list[tuple[EventId, list[Asked]]]:
+    """A lane carries many events: each one's commands, in the order they came."""
+    events: defaultdict[EventId, list[Asked]] = defaultdict(list)
+    for one in asked:
+        events[one.command.event_id].append(one)
+    return list(events.items())
+
+
+def _command_count(delivery: AbstractIncomingMessage) -> int:
+    """How many commands a message says it has; the body tells the truth when it is read."""
+    count = (delivery.headers or {}).get(wire.COUNT_HEADER, 1)
+    return count if isinstance(count, int) else 1
+
+
+async def _first_of(*events: asyncio.Event, timeout_seconds: float) -> None:
+    waiting = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waiting, timeout=timeout_seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
+
+
+async def _nothing() -> None:
+    return None

@@ -1,0 +1,160 @@
+"""How does what was decided become true?
+
+One statement per kind of record, however many the batch changed, in the transaction that holds the fence; and the
+messages others are owed, in that same transaction.
+"""
+
+from collections.abc import Iterable
+from uuid import UUID
+
+from consumers.rules.sale import Hold, Order, Outgoing, Sale, ticket_id_of
+from contracts.domain_events import (
+    AnyDomainEvent,
+    CapturesDue,
+    HoldsArmed,
+    OrdersCancelled,
+    OrdersConfirmed,
+    PaymentsRequested,
+    RefundsDue,
+    VoidsDue,
+)
+from contracts.ids import EventId
+from contracts.settings import Settings
+from db import outbox
+from db import sale as records
+from db.postgres import Transaction
+
+
+async def save_sale(tx: Transaction, sale: Sale, *, settings: Settings) -> int:
+    """Write everything the batch changed; returns the event's last ledger number. Raises StaleWrite, and PostgreSQL's
+    own refusals (a seat sold twice violates an index) before anything is committed."""
+    event_id = sale.terms.event_id
+    await _save_holds(tx, event_id, sale)
+    await _save_orders(tx, event_id, sale)
+    await _save_seats(tx, event_id, sale)
+    await _save_sold(tx, event_id, sale)
+    await records.insert_answers(
+        tx,
+        event_id,
+        at=sale.now,
+        rows=[(a.command_id, a.request_hash, a.reply.model_dump_json(by_alias=True)) for a in sale.new_answers],
+    )
+    last_seq = await _append_ledger(tx, event_id, sale)
+    await outbox.record_messages(
+        tx,
+        [
+            outbox.outbox_message(domain_event, hold_seconds=settings.hold_seconds)
+            for domain_event in domain_events_of(event_id, sale.outgoing)
+        ],
+    )
+    return last_seq
+
+
+def domain_events_of(event_id: EventId, outgoing: Outgoing) -> Iterable[AnyDomainEvent]:
+    """One message per batch and kind."""
+    if outgoing.armed:
+        yield HoldsArmed.model_construct(event_id=event_id, holds=tuple(outgoing.armed))
+    if outgoing.payments_requested:
+        yield PaymentsRequested(event_id=event_id, payments=tuple(outgoing.payments_requested))
+    if outgoing.captures_due:
+        yield CapturesDue(event_id=event_id, payments=tuple(outgoing.captures_due))
+    if outgoing.voids_due:
+        yield VoidsDue(event_id=event_id, payments=tuple(outgoing.voids_due))
+    if outgoing.refunds_due:
+        yield RefundsDue(event_id=event_id, payments=tuple(outgoing.refunds_due))
+    if outgoing.confirmed:
+        yield OrdersConfirmed(event_id=event_id, orders=tuple(outgoing.confirmed))
+    if outgoing.cancelled:
+        yield OrdersCancelled(event_id=event_id, orders=tuple(outgoing.cancelled))
+
+
+async def _save_seats(tx: Transaction, event_id: EventId, sale: Sale) -> None:
+    await records.save_seats(
+        tx,
+        event_id,
+        [
+            (s.id, s.status, s.hold_id, s.held_until, s.order_id, s.fence, s.fence_read)
+            for s in sale.changed_seats.values()
+        ],
+    )
+
+
+async def _save_holds(tx: Transaction, event_id: EventId, sale: Sale) -> None:
+    new = [hold for hold in sale.changed_holds.values() if hold.is_new]
+    changed = [hold for hold in sale.changed_holds.values() if not hold.is_new]
+    await records.insert_holds(tx, event_id, at=sale.now, rows=[_hold_row(hold) for hold in new])
+    await records.update_holds(tx, event_id, [(hold.id, hold.status, hold.held_until) for hold in changed])
+
+
+async def _save_orders(tx: Transaction, event_id: EventId, sale: Sale) -> None:
+    new = [order for order in sale.changed_orders.values() if order.is_new]
+    changed = [order for order in sale.changed_orders.values() if not order.is_new]
+    await records.insert_orders(tx, event_id, at=sale.now, rows=[_new_order_row(order) for order in new])
+    await records.insert_payments(
+        tx,
+        event_id,
+        [(o.id, o.provider_key, o.payment_status, o.total, o.currency, o.payment_method) for o in new],
+    )
+    await records.update_orders(
+        tx,
+        event_id,
+        [(o.id, o.status, o.ended_because, o.answer, o.completed_at, o.reply_to, o.correlation_id) for o in changed],
+    )
+    await records.update_payments(tx, event_id, [(o.id, o.payment_status, o.intent_id) for o in changed])
+
+
+async def _save_sold(tx: Transaction, event_id: EventId, sale: Sale) -> None:
+    await records.end_order_items(tx, event_id, [order.id for order in sale.unsold_orders])
+    sold = [(order, seat) for order, seats in sale.sold_orders for seat in seats]
+    await records.insert_order_items(tx, event_id, [(order.id, seat.id, seat.price) for order, seat in sold])
+    await records.insert_tickets(
+        tx,
+        event_id,
+        at=sale.now,
+        rows=[(ticket_id_of(order.id, seat.id), order.id, seat.id, order.user_id) for order, seat in sold],
+    )
+
+
+async def _append_ledger(tx: Transaction, event_id: EventId, sale: Sale) -> int:
+    return await records.append_ledger(
+        tx,
+        event_id,
+        last_seq=sale.ledger_seq,
+        at=sale.now,
+        rows=[
+            (entry.seat_id, entry.from_status, entry.to_status, entry.hold_id, entry.order_id, entry.command_id)
+            for entry in sale.ledger
+        ],
+    )
+
+
+def _hold_row(hold: Hold) -> tuple[object, ...]:
+    return (
+        hold.id,
+        hold.user_id,
+        _array_literal(hold.seat_ids),
+        _array_literal(hold.fences),
+        hold.total,
+        hold.status,
+        hold.held_until,
+        hold.reserved_until,
+        hold.request_hash,
+    )
+
+
+def _new_order_row(order: Order) -> tuple[object, ...]:
+    return (
+        order.id,
+        order.user_id,
+        order.hold_id,
+        order.status,
+        order.total,
+        order.currency,
+        order.request_hash,
+        order.reply_to,
+        order.correlation_id,
+    )
+
+
+def _array_literal(values: Iterable[UUID | int]) -> str:
+    return "{" + ",".join(map(str, values)) + "}"

@@ -1,0 +1,283 @@
+"""Which events have a queue of their own, and what else must the broker have?
+
+The only role that declares anything. An event gets its queue when its sale opens by the database's clock and loses it after
+the sale: first the binding, so that new commands take the shared lane, then, once it has been worked off, the queue. A
+lifecycle that is late or dead costs speed, never correctness: commands then go through the lane, and whether a seat may be
+sold is judged by the dates.
+"""
+
+import asyncio
+import logging
+import time
+from contextlib import suppress
+
+import aiohttp
+import aiormq.abc
+from aio_pika import RobustChannel
+from aio_pika.abc import AbstractChannel, AbstractRobustConnection
+from aio_pika.exceptions import (
+    AMQPError,
+    ChannelInvalidStateError,
+    ChannelNotFoundEntity,
+    ChannelPreconditionFailed,
+)
+from prometheus_client import Gauge
+
+from consumers.broker import connect
+from contracts import topology
+from contracts.ids import EventId
+from contracts.settings import Settings
+from db import sale_clock
+from db.postgres import TRANSIENT_ERRORS, Pool, open_pool, transaction
+
+log = logging.getLogger(__name__)
+
+# A queue costs the broker some 85 KB and, if quorum, an Erlang atom that is never freed; more events than this share lanes.
+EVENT_QUEUES_MAX = 2000
+# How far back a lifecycle that starts looks for queues whose sale ended while it was away.
+LOOK_BACK_SECONDS = 14 * 24 * 3600.0
+BROKER_TIMEOUT_SECONDS = 10.0
+
+# The next round asserts what is missing; sales go on through the lanes meanwhile.
+_TRIED_AGAIN: tuple[type[BaseException], ...] = (*TRANSIENT_ERRORS, AMQPError, ChannelInvalidStateError)
+
+EVENT_QUEUES = Gauge(
+    "boxoffice_event_queues", "Queues of events on sale, and of ended sales still being worked off", ["state"]
+)
+
+
+class Lifecycle:
+    """What the broker has of events, as far as this process knows: nothing at first, so it asserts everything again."""
+
+    def __init__(self, settings: Settings, pool: Pool, connection: AbstractRobustConnection) -> None:
+        self._settings = settings
+        self._pool = pool
+        self._connection = connection
+        self._open: set[EventId] = set()
+        self._asserted: set[EventId] = set()
+        # Unbound and not gone yet, with the moment since when it has been seen empty (None: it was not).
+        self._closing: dict[EventId, float | None] = {}
+        self._looked_back = False
+
+    async def run_once(self) -> None:
+        """Bring statuses and queues up to date; raises what the database or the broker raises."""
+        await self._update_statuses()
+        wanted = await self._find_wanted()
+        if not self._looked_back:
+            ended = await sale_clock.find_ended_sales(
+                self._pool, within_seconds=LOOK_BACK_SECONDS, limit=EVENT_QUEUES_MAX
+            )
+            self._closing |= {event_id: None for event_id in ended if event_id not in wanted}
+            self._looked_back = True
+        self._closing |= dict.fromkeys(self._open - wanted)
+        changed = await self._open_queues(wanted - self._asserted)
+        changed |= await self._close_queues(wanted)
+        if changed:
+            await sale_clock.announce_event_queues(self._pool)
+        EVENT_QUEUES.labels("open").set(len(self._open))
+        EVENT_QUEUES.labels("closing").set(len(self._closing))
+
+    def assert_again(self, *_: object) -> None:
+        """The broker was away: whatever it has forgotten is declared in the next round."""
+        self._asserted.clear()
+
+    async def _update_statuses(self) -> None:
+        async with transaction(self._pool) as tx:
+            changes = await sale_clock.update_statuses(tx)
+        for status in ("on_sale", "sold_out", "completed"):
+            for event_id in getattr(changes, status):
+                log.info("event_status_changed", extra={"event_id": event_id, "status": status})
+
+    async def _find_wanted(self) -> set[EventId]:
+        found = await sale_clock.find_open_sales(self._pool, limit=EVENT_QUEUES_MAX + 1)
+        if len(found) > EVENT_QUEUES_MAX:
+            log.warning("too_many_event_queues", extra={"limit": EVENT_QUEUES_MAX})
+        # An event that has its queue keeps it: the cap must not make two events take turns.
+        kept = [event_id for event_id in found if event_id in self._open]
+        fresh = [event_id for event_id in found if event_id not in self._open]
+        return {*kept, *fresh[: EVENT_QUEUES_MAX - len(kept)]}
+
+    async def _open_queues(self, event_ids: set[EventId]) -> bool:
+        if not event_ids:
+            return False
+        async with self._connection.channel() as channel:
+            for event_id in event_ids:
+                await open_event_queue(channel, event_id, self._settings)
+                self._open.add(event_id)
+                self._asserted.add(event_id)
+                self._closing.pop(event_id, None)
+                log.info("event_queue_opened", extra={"event_id": event_id})
+        return True
+
+    async def _close_queues(self, wanted: set[EventId]) -> bool:
+        changed = False
+        for event_id in [event_id for event_id in self._closing if event_id not in wanted]:
+            changed |= event_id in self._open
+            self._open.discard(event_id)
+            self._asserted.discard(event_id)
+            async with self._connection.channel() as channel:
+                gone = await close_event_queue(channel, event_id, consumed_until_gone=self._is_quiet(event_id))
+                if gone:
+                    del self._closing[event_id]
+                    changed = True
+                    log.info("event_queue_closed", extra={"event_id": event_id})
+                    continue
+                ready_count, _ = await _count(channel, event_id)
+            since = self._closing[event_id]
+            self._closing[event_id] = None if ready_count else since or time.monotonic()
+        return changed
+
+    def _is_quiet(self, event_id: EventId) -> bool:
+        # AMQP shows no unacknowledged messages. A batch in somebody's hands is committed or back in the queue well within
+        # the time a process has to drain, so a queue that has been empty for that long has nothing left.
+        since = self._closing[event_id]
+        return since is not None and time.monotonic() - since >= self._settings.drain_seconds
+
+
+async def open_event_queue(channel: AbstractChannel, event_id: EventId, settings: Settings) -> None:
+    """Make sure the event has its queue and commands reach it; does nothing when it is so already."""
+    name = topology.event_queue(event_id)
+    arguments = topology.command_queue_arguments(
+        queue_type=settings.event_queue_type, single_active_consumer=settings.single_active_consumer
+    )
+    underlay = await channel.get_underlay_channel()
+    # The plain protocol calls: aio-pika's robust objects would declare a queue again that has been deleted since.
+    try:
+        await underlay.queue_declare(name, durable=True, arguments=arguments, timeout=BROKER_TIMEOUT_SECONDS)
+    except ChannelPreconditionFailed:
+        # It was declared under other settings; its kind cannot be changed, and it sells as well as any.
+        log.warning("event_queue_of_another_kind", extra={"event_id": event_id})
+        underlay = await _reopened(channel, underlay)
+    await underlay.queue_bind(
+        name, topology.COMMANDS, topology.command_routing_key(event_id), timeout=BROKER_TIMEOUT_SECONDS
+    )
+
+
+async def close_event_queue(channel: AbstractChannel, event_id: EventId, *, consumed_until_gone: bool = False) -> bool:
+    """Send new commands to the shared lane and delete the queue once it is empty; True when it is gone.
+
+    False means that something is left in it or, unless `consumed_until_gone`, that somebody still consumes it (he is the one
+    who empties it): call again. Who consumes it is told by the broker that it has gone.
+    """
+    name = topology.event_queue(event_id)
+    underlay = await channel.get_underlay_channel()
+    try:
+        await _count(channel, event_id)
+    except ChannelNotFoundEntity:
+        await _reopened(channel, underlay)
+        return True
+    await underlay.queue_unbind(
+        name, topology.COMMANDS, topology.command_routing_key(event_id), timeout=BROKER_TIMEOUT_SECONDS
+    )
+    # Counted again: what was on its way while the binding went has arrived by now.
+    ready_count, consumer_count = await _count(channel, event_id)
+    if ready_count or (consumer_count and not consumed_until_gone):
+        return False
+    # Not if_unused and if_empty: quorum queues refuse them with an error that closes the connection.
+    await underlay.queue_delete(name, timeout=BROKER_TIMEOUT_SECONDS)
+    return True
+
+
+async def _count(channel: AbstractChannel, event_id: EventId) -> tuple[int, int]:
+    """Ready messages and consumers of the event's queue; raises ChannelNotFoundEntity."""
+    underlay = await channel.get_underlay_channel()
+    found = await underlay.queue_declare(topology.event_queue(event_id), passive=True, timeout=BROKER_TIMEOUT_SECONDS)
+    return found.message_count or 0, found.consumer_count or 0
+
+
+async def _reopened(channel: AbstractChannel, closed: aiormq.abc.AbstractChannel) -> aiormq.abc.AbstractChannel:
+    """The channel's next life, after the broker has closed it over an error; a robust channel comes back by itself."""
+    async with asyncio.timeout(BROKER_TIMEOUT_SECONDS):
+        while True:
+            if channel.is_closed and not isinstance(channel, RobustChannel):
+                await channel.reopen()
+            with suppress(ChannelInvalidStateError):
+                underlay = await channel.get_underlay_channel()
+                if underlay is not closed and not underlay.is_closed:
+                    return underlay
+            await asyncio.sleep(0.01)
+
+
+# ---- the fixed part
+
+
+async def declare_topology(settings: Settings) -> None:
+    """Declare exchanges, queues and bindings of contracts/topology.py; what is there already stays as it is."""
+    connection = await connect(settings, "lifecycle", name="lifecycle declares")
+    async with connection, connection.channel() as channel:
+        await declare_everything(channel, settings)
+    await _warn_of_missing_limits(settings)
+
+
+async def declare_everything(channel: AbstractChannel, settings: Settings) -> None:
+    """The same on a channel of the caller's; raises ChannelPreconditionFailed when something is there and differs."""
+    underlay = await channel.get_underlay_channel()
+    for exchange in topology.EXCHANGES:
+        await underlay.exchange_declare(
+            exchange.name,
+            exchange_type=exchange.type,
+            durable=True,
+            arguments=exchange.arguments,
+            timeout=BROKER_TIMEOUT_SECONDS,
+        )
+    wait_queue = topology.wait_queue(settings.hold_seconds)
+    arming = topology.Binding(topology.HOLDS, wait_queue.name, topology.hold_arm_key(settings.hold_seconds))
+    for queue in (*topology.QUEUES, wait_queue):
+        await underlay.queue_declare(
+            queue.name, durable=True, arguments=queue.arguments, timeout=BROKER_TIMEOUT_SECONDS
+        )
+    for binding in (*topology.BINDINGS, arming):
+        await underlay.queue_bind(binding.queue, binding.exchange, binding.routing_key, timeout=BROKER_TIMEOUT_SECONDS)
+    log.info("topology_declared", extra={"hold_seconds": settings.hold_seconds})
+
+
+async def queues_without_policy(settings: Settings) -> list[str]:
+    """The queues of ours that no policy limits, as the management API tells; raises aiohttp's errors or TimeoutError.
+
+    Policies cannot be set or seen over AMQP; a fresh broker loads them from rabbitmq/definitions.json.
+    """
+    account = aiohttp.BasicAuth("operator", settings.rabbitmq_operator_password)
+    url = f"{settings.rabbitmq_management_url}/api/queues/{topology.VHOST}?columns=name,policy"
+    timeout = aiohttp.ClientTimeout(total=BROKER_TIMEOUT_SECONDS)
+    async with (
+        aiohttp.ClientSession(auth=account, timeout=timeout, raise_for_status=True) as session,
+        session.get(url) as response,
+    ):
+        queues = await response.json()
+    return [queue["name"] for queue in queues if queue["name"].startswith("tk.") and not queue.get("policy")]
+
+
+async def _warn_of_missing_limits(settings: Settings) -> None:
+    try:
+        unlimited = await queues_without_policy(settings)
+    except (aiohttp.ClientError, TimeoutError, OSError) as problem:
+        log.warning("policies_not_checked", extra={"reason": str(problem)})
+        return
+    if unlimited:
+        log.error(
+            "queues_without_limits",
+            extra={"queues": unlimited, "what_to_do": "load rabbitmq/definitions.json: rabbitmqctl import_definitions"},
+        )
+
+
+# ---- the role
+
+
+async def run(settings: Settings, stopping: asyncio.Event) -> None:
+    """Declare what is fixed, then open and close the queues of events by the clock until told to stop."""
+    await declare_topology(settings)
+    pool = await open_pool(settings, application_name="boxoffice lifecycle", size=2)
+    connection = await connect(settings, "lifecycle", name="lifecycle")
+    try:
+        lifecycle = Lifecycle(settings, pool, connection)
+        connection.reconnect_callbacks.add(lifecycle.assert_again)
+        while not stopping.is_set():
+            try:
+                await lifecycle.run_once()
+            except _TRIED_AGAIN as problem:
+                log.warning("lifecycle_round_failed", extra={"reason": repr(problem)})
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stopping.wait(), settings.lifecycle_poll_seconds)
+    finally:
+        await connection.close()
+        await pool.close()

@@ -1,0 +1,334 @@
+"""What do we ask the payment provider, and what did it say?
+
+Every call that changes something carries a key that the caller stored before, so that asking again can never pay twice.
+The provider stores its first answer under the key, a 500 included, for 24 hours: after a 5xx a repeat would only hear
+the old 500, so the caller reads the intent instead (https://docs.stripe.com/api/idempotent_requests).
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from http import HTTPStatus
+from typing import Any, Literal
+from urllib.parse import quote
+
+import stripe
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from consumers.circuit_breaker import CircuitBreaker
+from consumers.payments.outcomes import (
+    ActionNeeded,
+    Authorized,
+    Canceled,
+    Captured,
+    Declined,
+    IntentCreated,
+    IntentState,
+    NoAnswer,
+    Outcome,
+    ProviderPayment,
+    Refunded,
+    Refused,
+    Unavailable,
+    Unknown,
+)
+from consumers.payments.transport import PaymentTransport
+from contracts.ids import EventId, OrderId
+from contracts.money import from_minor_units, to_minor_units
+from contracts.settings import Settings
+
+# Metrics of our earlier calls, sent along with every request and paid for in CPU.
+stripe.enable_telemetry = False
+
+ATTEMPTS_MAX = 3
+# All attempts together: long enough for one full timeout and a repeat, short enough for a buyer who waits ten seconds.
+PATIENCE_SECONDS = 8.0
+BREAKER_SUCCESSES = 2
+PAGE = 100
+
+Parameters = Mapping[str, Any]
+Thing = Mapping[str, Any]
+Method = Literal["get", "post"]
+
+
+class ListingInterrupted(Exception):
+    """The provider stopped answering in the middle of a list; what was read so far is not the whole."""
+
+
+class PaymentGateway:
+    """The provider, for one process. Close it in the end."""
+
+    def __init__(self, settings: Settings, breaker: CircuitBreaker | None = None) -> None:
+        self.breaker = breaker or CircuitBreaker(
+            failures=settings.payment_breaker_failures,
+            open_seconds=settings.payment_breaker_seconds,
+            successes=BREAKER_SUCCESSES,
+        )
+        self._transport = PaymentTransport(
+            connect_seconds=settings.payment_connect_timeout_seconds,
+            read_seconds=settings.payment_read_timeout_seconds,
+            connections_max=settings.payment_concurrency,
+        )
+        self._stripe = stripe.StripeClient(
+            settings.payment_api_key,
+            base_addresses={"api": settings.payment_api_url.rstrip("/")},
+            max_network_retries=0,
+            http_client=self._transport,
+        )
+
+    async def create(
+        self, *, order_id: OrderId, event_id: EventId, amount: Decimal, currency: str, key: str
+    ) -> IntentCreated | Refused | NoAnswer:
+        """Make the intent that will pay this order; moves no money."""
+        parameters = {
+            "amount": to_minor_units(amount, currency),
+            "currency": currency.lower(),
+            "capture_method": "manual",
+            # Other methods may redirect the buyer and settle days later.
+            "payment_method_types": ["card"],
+            "metadata": {"order_id": str(order_id), "event_id": str(event_id)},
+        }
+        said = await self._ask("post", "/v1/payment_intents", parameters, key)
+        if isinstance(said, _Answer):
+            return IntentCreated(said.thing["id"])
+        return said if isinstance(said, Unknown | Unavailable) else Refused(said.code)
+
+    async def confirm(self, intent_id: str, *, payment_method: str, key: str) -> Outcome:
+        """Set the amount aside on the buyer's card."""
+        said = await self._ask("post", _path(intent_id, "confirm"), {"payment_method": payment_method}, key)
+        if isinstance(said, _Answer) and said.is_replayed:
+            # What was true when the key was first used; the intent may have been captured or cancelled since.
+            return await self.read(intent_id)
+        return _outcome(said, holds_when_refused=("requires_capture", "succeeded", "canceled"))
+
+    async def read(self, intent_id: str) -> Outcome:
+        """How the intent stands now."""
+        return _outcome(await self._ask("get", _path(intent_id), {"expand": ["latest_charge"]}))
+
+    async def capture(self, intent_id: str, *, key: str) -> Outcome:
+        """Take the money that was set aside."""
+        return _outcome(await self._ask("post", _path(intent_id, "capture"), {}, key))
+
+    async def cancel(self, intent_id: str, *, key: str) -> Outcome:
+        """Give back what was set aside; `Canceled` only when the provider says that the intent is dead."""
+        return _outcome(await self._ask("post", _path(intent_id, "cancel"), {}, key))
+
+    async def refund(
+        self, intent_id: str, *, amount: Decimal, currency: str, key: str
+    ) -> Refunded | Refused | NoAnswer:
+        """Give back money that was taken."""
+        parameters = {"payment_intent": intent_id, "amount": to_minor_units(amount, currency)}
+        said = await self._ask("post", "/v1/refunds", parameters, key)
+        if isinstance(said, Unknown | Unavailable):
+            return said
+        if isinstance(said, _Refusal):
+            return Refused(said.code)
+        # "pending" is on its way to the bank; the provider has booked it.
+        return (
+            Refunded()
+            if said.thing["status"] in ("succeeded", "pending")
+            else Refused(f"refund_{said.thing['status']}")
+        )
+
+    async def find_by_order(self, order_id: OrderId) -> tuple[ProviderPayment, ...] | Refused | NoAnswer:
+        """The intents of an order, newest first. The provider's search lags by a minute: none found is no proof."""
+        parameters = {"query": f"metadata['order_id']:'{order_id}'", "limit": PAGE, "expand": ["data.latest_charge"]}
+        said = await self._ask("get", "/v1/payment_intents/search", parameters)
+        if isinstance(said, _Answer):
+            return tuple(_listed(intent) for intent in said.thing["data"])
+        return Refused(said.code) if isinstance(said, _Refusal) else said
+
+    async def list_between(self, since: datetime, until: datetime) -> AsyncIterator[ProviderPayment]:
+        """Every intent created from `since` and before `until`, newest first; raises ListingInterrupted."""
+        created = {"gte": int(since.timestamp()), "lt": int(until.timestamp())}
+        parameters: dict[str, Any] = {"created": created, "limit": PAGE, "expand": ["data.latest_charge"]}
+        more = True
+        while more:
+            said = await self._ask("get", "/v1/payment_intents", parameters)
+            if not isinstance(said, _Answer):
+                raise ListingInterrupted(str(said))
+            for intent in said.thing["data"]:
+                yield _listed(intent)
+                parameters["starting_after"] = intent["id"]
+            more = said.thing["has_more"]
+
+    async def close(self) -> None:
+        await self._transport.close_async()
+
+    async def _ask(
+        self, method: Method, path: str, parameters: Parameters, key: str | None = None
+    ) -> "_Answer | _Refusal | NoAnswer":
+        """One call, repeated only where the same key makes that safe and an answer is likely."""
+        if not self.breaker.allows():
+            return Unavailable(self.breaker.retry_after_seconds())
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                try:
+                    return await self._send(method, path, parameters, key)
+                except _PassingSilence as first:
+                    return await self._ask_again(first, method, path, parameters, key)
+        except _Silence as silence:
+            return Unknown(silence.reason)
+        except TimeoutError:
+            self.breaker.failed()
+            return Unknown("timeout")
+
+    async def _ask_again(
+        self, first: "_PassingSilence", method: Method, path: str, parameters: Parameters, key: str | None
+    ) -> "_Answer | _Refusal":
+        """The repeats; apart from the first attempt, because Tenacity costs as much CPU as the call itself."""
+        async for attempt in _attempts():
+            with attempt:
+                if attempt.retry_state.attempt_number == 1:
+                    raise first
+                if not self.breaker.allows():
+                    # Something was sent before, so this is no Unavailable.
+                    raise _Silence(first.reason)
+                return await self._send(method, path, parameters, key)
+        raise first
+
+    async def _send(self, method: Method, path: str, parameters: Parameters, key: str | None) -> "_Answer | _Refusal":
+        try:
+            # The raw request spares turning every answer into the library's objects, half of the CPU of a call.
+            answer = await self._stripe.raw_request_async(method, path, idempotency_key=key, **parameters)
+        except stripe.APIConnectionError as problem:
+            self.breaker.failed()
+            raise _PassingSilence(problem.user_message or "no answer") from problem
+        except stripe.StripeError as problem:
+            return self._judge(problem, is_read=method == "get")
+        self.breaker.succeeded()
+        return _Answer(answer.data, is_replayed=answer.headers.get("Idempotent-Replayed") == "true")
+
+    def _judge(self, problem: stripe.StripeError, *, is_read: bool) -> "_Refusal":
+        """Is this a definite no? Raises a silence when it is not."""
+        status = problem.http_status or 0
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status < HTTPStatus.BAD_REQUEST:
+            self.breaker.failed()
+            raise (_PassingSilence if is_read else _Silence)(f"status_{status}") from problem
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
+            self.breaker.failed()
+            raise _PassingSilence("rate_limited") from problem
+        self.breaker.succeeded()
+        if status == HTTPStatus.CONFLICT:
+            raise _PassingSilence(problem.code or "conflict") from problem
+        if isinstance(problem, stripe.IdempotencyError):
+            # This request was not executed, but another one was under its key: what that one did must be read.
+            raise _Silence("key_used_with_other_parameters") from problem
+        return _Refusal.read(problem, status)
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    thing: Thing
+    is_replayed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    code: str
+    message: str
+    is_decline: bool
+    intent: Thing | None
+
+    @classmethod
+    def read(cls, problem: stripe.StripeError, status: int) -> "_Refusal":
+        body = problem.json_body if isinstance(problem.json_body, dict) else {}
+        details = body.get("error", {})
+        code = details.get("code") or f"status_{status}"
+        if code == "card_declined" and details.get("decline_code") not in (None, "generic_decline"):
+            code = details["decline_code"]
+        is_decline = details.get("type") == "card_error"
+        return cls(code, details.get("message", ""), is_decline, details.get("payment_intent"))
+
+
+class _Silence(Exception):
+    """There was no answer that settles anything."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class _PassingSilence(_Silence):
+    """Asking again with the same key is safe and may well be answered."""
+
+
+def _attempts() -> AsyncRetrying:
+    return AsyncRetrying(
+        retry=retry_if_exception_type(_PassingSilence),
+        stop=stop_after_attempt(ATTEMPTS_MAX),
+        # Jitter, so that 48 payments that failed together do not come back together.
+        wait=wait_random_exponential(multiplier=0.1, max=1.0),
+        reraise=True,
+    )
+
+
+def _outcome(
+    said: "_Answer | _Refusal | NoAnswer", *, holds_when_refused: tuple[str, ...] = ("succeeded", "canceled")
+) -> Outcome:
+    """What it means for the payment. A refusal that shows the intent in such a state tells more than its code."""
+    if isinstance(said, Unknown | Unavailable):
+        return said
+    if isinstance(said, _Answer):
+        return _state_of(said.thing)
+    if said.is_decline:
+        return Declined(said.code, said.message)
+    if said.intent is not None and said.intent.get("status") in holds_when_refused:
+        return _state_of(said.intent)
+    return Refused(said.code)
+
+
+def _state_of(intent: Thing) -> IntentState | Unknown:
+    match intent["status"]:
+        case "requires_payment_method" if intent.get("last_payment_error"):
+            problem = intent["last_payment_error"]
+            bank_said = problem.get("decline_code")
+            vague = bank_said in (None, "generic_decline")
+            return Declined(problem.get("code", "card_declined") if vague else bank_said, problem.get("message", ""))
+        case "requires_payment_method" | "requires_confirmation":
+            return IntentCreated(intent["id"])
+        case "requires_action":
+            return ActionNeeded(intent["client_secret"])
+        case "requires_capture":
+            return Authorized()
+        case "succeeded":
+            return Refunded() if _charge_of(intent).get("refunded") else Captured()
+        case "canceled":
+            return Canceled()
+        case other:
+            return Unknown(f"status {other}")
+
+
+def _listed(intent: Thing) -> ProviderPayment:
+    currency = intent["currency"].upper()
+    return ProviderPayment(
+        intent_id=intent["id"],
+        order_id=intent["metadata"].get("order_id"),
+        amount=from_minor_units(intent["amount"], currency),
+        currency=currency,
+        captured=from_minor_units(intent["amount_received"], currency),
+        refunded=from_minor_units(_refunded_minor(intent), currency),
+        state=_state_of(intent),
+        created_at=datetime.fromtimestamp(intent["created"], tz=UTC),
+    )
+
+
+def _refunded_minor(intent: Thing) -> int:
+    # The provider shows a cancelled authorisation as refunded; no money had been taken, so none came back.
+    if intent["amount_received"] == 0:
+        return 0
+    refunded: int = _charge_of(intent).get("amount_refunded", 0)
+    return refunded
+
+
+def _charge_of(intent: Thing) -> Thing:
+    """The charge in full where the call asked for it, else nothing."""
+    charge = intent.get("latest_charge")
+    return charge if isinstance(charge, Mapping) else {}
+
+
+def _path(intent_id: str, verb: str | None = None) -> str:
+    path = f"/v1/payment_intents/{quote(intent_id, safe='')}"
+    return path if verb is None else f"{path}/{verb}"

@@ -1,0 +1,410 @@
+"""What does a rule see of a sale, and what may it change?
+
+`Sale` is one event as it was loaded under its fence: only what the commands of this batch speak of. Rules read it and
+change it in memory; `save_sale` writes what changed. Nothing here knows a clock, a database or a queue.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from uuid import uuid5
+
+from contracts.commands import Checkout, Command, ReserveSeats
+from contracts.domain_events import (
+    ConfirmedSeat,
+    DueHold,
+    OrderConfirmation,
+    OrderNotice,
+    PaymentDue,
+    PaymentRequested,
+    SeatChange,
+)
+from contracts.ids import CommandId, EventId, HoldId, OrderId, SeatId, TicketId, UserId
+from contracts.replies import ANY_REPLY, AnyReply, IssuedTicket, SoldSeat
+
+
+@dataclass(slots=True)
+class Seat:
+    """One seat; `fence_read` is the fence under which it was loaded, and the save insists on it."""
+
+    id: SeatId
+    seat_index: int
+    section: str
+    row: str
+    seat_number: str
+    price: Decimal
+    status: str
+    hold_id: HoldId | None
+    held_until: datetime | None
+    order_id: OrderId | None
+    fence: int
+    fence_read: int
+
+    def is_available(self, now: datetime) -> bool:
+        """Held means held only until its time: nobody has to clean up before the next buyer may have it."""
+        return self.status == "available" or (
+            self.status == "held" and self.held_until is not None and self.held_until <= now
+        )
+
+    def as_sold_seat(self) -> SoldSeat:
+        """The seat as a buyer is told of it."""
+        return SoldSeat.model_construct(
+            seat_id=self.id, section=self.section, row=self.row, seat_number=self.seat_number, price=self.price
+        )
+
+
+@dataclass(slots=True)
+class Hold:
+    """Seats set aside for a user."""
+
+    id: HoldId
+    user_id: UserId
+    seat_ids: Sequence[SeatId]
+    fences: Sequence[int]
+    total: Decimal
+    status: str
+    held_until: datetime
+    reserved_until: datetime
+    created_at: datetime
+    request_hash: str = ""
+    is_new: bool = False
+
+    def is_active(self, now: datetime) -> bool:
+        """Whether its owner may still do something with it."""
+        return self.status == "active" and self.held_until > now
+
+
+@dataclass(slots=True)
+class Order:
+    """A checkout and how far it has come, with the one payment it has."""
+
+    id: OrderId
+    user_id: UserId
+    hold_id: HoldId
+    status: str
+    total: Decimal
+    currency: str
+    created_at: datetime
+    request_hash: str = ""
+    reply_to: str | None = None
+    correlation_id: CommandId | None = None
+    ended_because: str = ""
+    answer: str | None = None
+    completed_at: datetime | None = None
+    payment_status: str = "requested"
+    payment_method: str = ""
+    provider_key: str = ""
+    intent_id: str | None = None
+    client_secret: str | None = None
+    is_new: bool = False
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it still stands between its hold and another order."""
+        return self.status not in ("declined", "cancelled")
+
+    def payment_due(self) -> PaymentDue:
+        """Its payment, as the payment stage is told of it."""
+        return PaymentDue(
+            order_id=self.id,
+            intent_id=self.intent_id or "",
+            provider_key=self.provider_key,
+            amount=self.total,
+            currency=self.currency,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SaleTerms:
+    """What was agreed for this event."""
+
+    event_id: EventId
+    on_sale_at: datetime
+    off_sale_at: datetime
+    cancelled: bool
+    ticket_limit: int
+    currency: str
+    hold_duration: timedelta
+    hold_ceiling: timedelta
+    decline_grace: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """One seat going from one status to another."""
+
+    seat_id: SeatId
+    from_status: str
+    to_status: str
+    hold_id: HoldId | None
+    order_id: OrderId | None
+    command_id: CommandId
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """What a command that leaves no hold or order was answered."""
+
+    command_id: CommandId
+    request_hash: str
+    reply: AnyReply
+
+
+@dataclass(frozen=True, slots=True)
+class LateReply:
+    """An answer for somebody who asked in an earlier batch and still waits."""
+
+    reply_to: str
+    correlation_id: CommandId
+    command_id: CommandId
+    reply: AnyReply
+
+
+@dataclass(slots=True)
+class Outgoing:
+    """What others will be told once this is committed, gathered by kind."""
+
+    armed: list[DueHold] = field(default_factory=list)
+    payments_requested: list[PaymentRequested] = field(default_factory=list)
+    captures_due: list[PaymentDue] = field(default_factory=list)
+    voids_due: list[PaymentDue] = field(default_factory=list)
+    refunds_due: list[PaymentDue] = field(default_factory=list)
+    confirmed: list[OrderConfirmation] = field(default_factory=list)
+    cancelled: list[OrderNotice] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Sale:
+    """One event under its fence, and what this batch makes of it."""
+
+    terms: SaleTerms
+    now: datetime
+    ledger_seq: int
+    seats: dict[SeatId, Seat]
+    holds: dict[HoldId, Hold] = field(default_factory=dict)
+    orders: dict[OrderId, Order] = field(default_factory=dict)
+    seat_counts: dict[UserId, int] = field(default_factory=dict)
+    answered: dict[CommandId, StoredAnswer] = field(default_factory=dict)
+    # What the engine chose for those who asked for the best available seats.
+    chosen_seat_ids: Mapping[CommandId, Sequence[SeatId]] = field(default_factory=dict)
+    # Who asks, so that the answer to a checkout finds them in a later batch.
+    askers: Mapping[CommandId, str | None] = field(default_factory=dict)
+
+    changed_seats: dict[SeatId, Seat] = field(default_factory=dict)
+    changed_holds: dict[HoldId, Hold] = field(default_factory=dict)
+    changed_orders: dict[OrderId, Order] = field(default_factory=dict)
+    sold_orders: list[tuple[Order, list[Seat]]] = field(default_factory=list)
+    unsold_orders: list[Order] = field(default_factory=list)
+    ledger: list[LedgerEntry] = field(default_factory=list)
+    new_answers: list[StoredAnswer] = field(default_factory=list)
+    late_replies: list[LateReply] = field(default_factory=list)
+    outgoing: Outgoing = field(default_factory=Outgoing)
+    seats_reserved_count: int = 0
+
+    def is_before(self) -> bool:
+        """Whether the sale has yet to open."""
+        return self.now < self.terms.on_sale_at
+
+    def is_over(self) -> bool:
+        """Whether the sale has closed."""
+        return self.now >= self.terms.off_sale_at
+
+    def seat_count_of(self, user_id: UserId) -> int:
+        """Seats this user holds or owns, this batch's included."""
+        return self.seat_counts.get(user_id, 0)
+
+    def seats_of(self, hold: Hold) -> list[Seat] | None:
+        """The hold's seats in its order, or None when any of them is no longer the hold's."""
+        mine: list[Seat] = []
+        for seat_id, fence in zip(hold.seat_ids, hold.fences, strict=True):
+            seat = self.seats.get(seat_id)
+            if seat is None or seat.hold_id != hold.id or seat.fence != fence:
+                return None
+            mine.append(seat)
+        return mine
+
+    def live_order_of(self, hold_id: HoldId) -> Order | None:
+        """The one order that stands on this hold, if any."""
+        return next((order for order in self.orders.values() if order.hold_id == hold_id and order.is_live), None)
+
+    def take(self, command: ReserveSeats, seats: Sequence[Seat]) -> Hold:
+        """Set the seats aside for the asker. An expired holder loses them here, and the ledger says so."""
+        held_until = self.now + self.terms.hold_duration
+        hold_id = HoldId(command.command_id)
+        for seat in seats:
+            if seat.status == "held":
+                self._record(seat, "available", command.command_id)
+            seat.hold_id, seat.held_until = hold_id, held_until
+            seat.fence += 1
+            self._record(seat, "held", command.command_id)
+        hold = Hold(
+            id=hold_id,
+            user_id=command.user_id,
+            seat_ids=[seat.id for seat in seats],
+            fences=[seat.fence for seat in seats],
+            total=sum((seat.price for seat in seats), Decimal(0)),
+            status="active",
+            held_until=held_until,
+            reserved_until=held_until,
+            created_at=self.now,
+            request_hash=command.request_hash,
+            is_new=True,
+        )
+        self.holds[hold_id] = self.changed_holds[hold_id] = hold
+        self.seat_counts[command.user_id] = self.seat_count_of(command.user_id) + len(seats)
+        self.outgoing.armed.append(DueHold.model_construct(hold_id=hold_id, held_until=held_until))
+        self.seats_reserved_count += len(seats)
+        return hold
+
+    def set_held_until(self, hold: Hold, seats: Sequence[Seat], held_until: datetime, *, seats_until: datetime) -> None:
+        """Move the end of a hold; its seats may be kept longer than its owner is told (while a payment runs)."""
+        hold.held_until = held_until
+        self.changed_holds[hold.id] = hold
+        for seat in seats:
+            seat.held_until = seats_until
+            self.changed_seats[seat.id] = seat
+
+    def arm(self, hold: Hold) -> None:
+        """Have somebody look at this hold when its time is over."""
+        self.outgoing.armed.append(DueHold(hold_id=hold.id, held_until=hold.held_until))
+
+    def mark_hold(self, hold: Hold, status: str) -> None:
+        """The hold's next state."""
+        hold.status = status
+        self.changed_holds[hold.id] = hold
+
+    def free(self, seats: Iterable[Seat], command_id: CommandId) -> None:
+        """Put seats back on sale. The fence goes up, so whoever had them can do nothing to them any more."""
+        for seat in seats:
+            seat.hold_id = seat.held_until = seat.order_id = None
+            seat.fence += 1
+            self._record(seat, "available", command_id)
+
+    def give_back(self, hold: Hold, status: str, command_id: CommandId) -> None:
+        """End a hold and free whichever of its seats are still its own."""
+        still_held = [
+            seat
+            for seat_id in hold.seat_ids
+            if (seat := self.seats.get(seat_id)) is not None and seat.hold_id == hold.id
+        ]
+        # An expired hold has not counted against its owner's limit since it expired.
+        if hold.user_id in self.seat_counts and (hold.status == "paying" or hold.is_active(self.now)):
+            self.seat_counts[hold.user_id] -= len(hold.seat_ids)
+        self.free(still_held, command_id)
+        self.mark_hold(hold, status)
+
+    def open_order(self, command: Checkout, hold: Hold) -> Order:
+        """A pending order for this hold; its payment key is chosen here, before anybody calls the provider."""
+        order = Order(
+            id=OrderId(command.command_id),
+            user_id=command.user_id,
+            hold_id=hold.id,
+            status="pending",
+            total=hold.total,
+            currency=self.terms.currency,
+            created_at=self.now,
+            request_hash=command.request_hash,
+            reply_to=self.askers.get(command.command_id),
+            correlation_id=command.correlation_id,
+            payment_method=command.payment_method,
+            provider_key=str(command.command_id),
+            is_new=True,
+        )
+        self.orders[order.id] = self.changed_orders[order.id] = order
+        self.request_payment(order)
+        return order
+
+    def request_payment(self, order: Order) -> None:
+        """Have the payment stage authorise this order, or look again how far it has come."""
+        self.outgoing.payments_requested.append(
+            PaymentRequested(
+                order_id=order.id,
+                amount=order.total,
+                currency=order.currency,
+                payment_method=order.payment_method,
+                provider_key=order.provider_key,
+            )
+        )
+
+    def mark_order(self, order: Order, status: str, *, payment_status: str | None = None, because: str = "") -> None:
+        """The order's next state, and its payment's."""
+        order.status = status
+        order.payment_status = payment_status or order.payment_status
+        order.ended_because = because or order.ended_because
+        self.changed_orders[order.id] = order
+
+    def sell(self, order: Order, seats: list[Seat], command_id: CommandId) -> list[IssuedTicket]:
+        """The seats are the buyer's, with a ticket each."""
+        order.completed_at = self.now
+        for seat in seats:
+            seat.held_until, seat.order_id = None, order.id
+            self._record(seat, "sold", command_id)
+        self.sold_orders.append((order, seats))
+        tickets = [
+            IssuedTicket.model_construct(ticket_id=ticket_id_of(order.id, seat.id), seat=seat.as_sold_seat())
+            for seat in seats
+        ]
+        self.outgoing.captures_due.append(order.payment_due())
+        self.outgoing.confirmed.append(
+            OrderConfirmation(
+                order_id=order.id,
+                user_id=order.user_id,
+                total=order.total,
+                currency=order.currency,
+                seats=tuple(ConfirmedSeat(section=s.section, row=s.row, seat=s.seat_number) for s in seats),
+                ticket_ids=tuple(ticket.ticket_id for ticket in tickets),
+                timestamp=self.now,
+            )
+        )
+        return tickets
+
+    def unsell(self, order: Order, hold: Hold, command_id: CommandId) -> None:
+        """Take a sold order's seats back: its items and tickets are dead, and the seats are on sale again."""
+        self.unsold_orders.append(order)
+        mine = [seat for seat_id in hold.seat_ids if (seat := self.seats.get(seat_id)) and seat.order_id == order.id]
+        self.free(mine, command_id)
+
+    def stored_answer(self, order: Order) -> AnyReply:
+        """The answer that was stored when the order was settled."""
+        return ANY_REPLY.validate_json(order.answer or "")
+
+    def answer_later(self, order: Order, reply: AnyReply) -> None:
+        """Store the answer with the order, and tell whoever still waits for it."""
+        order.answer = reply.model_dump_json(by_alias=True, exclude_none=True)
+        self.changed_orders[order.id] = order
+        self._reply_late(order, reply)
+
+    def answer_again(self, order: Order | None) -> None:
+        """The command was carried out before; whether its asker heard of it nobody knows, so tell them again."""
+        if order is not None and order.answer is not None:
+            self._reply_late(order, self.stored_answer(order))
+
+    def _reply_late(self, order: Order, reply: AnyReply) -> None:
+        if order.reply_to and order.correlation_id:
+            late = LateReply(order.reply_to, order.correlation_id, CommandId(order.id), reply)
+            self.late_replies.append(late)
+
+    def remember(self, command: Command, reply: AnyReply) -> AnyReply:
+        """Keep the answer of a command that leaves no hold or order, for when it is delivered again."""
+        self.new_answers.append(StoredAnswer(command.command_id, command.request_hash, reply))
+        return reply
+
+    def seat_changes(self) -> list[SeatChange]:
+        """What each seat the batch touched has become, once per seat."""
+        touched = {entry.seat_id for entry in self.ledger}
+        return [
+            SeatChange.model_construct(seat_id=seat.id, seat_index=seat.seat_index, status=seat.status)
+            for seat_id in touched
+            if (seat := self.seats[seat_id])
+        ]
+
+    def _record(self, seat: Seat, to_status: str, command_id: CommandId) -> None:
+        self.ledger.append(LedgerEntry(seat.id, seat.status, to_status, seat.hold_id, seat.order_id, command_id))
+        seat.status = to_status
+        self.changed_seats[seat.id] = seat
+
+
+def ticket_id_of(order_id: OrderId, seat_id: SeatId) -> TicketId:
+    """A seat's ticket in an order: always the same one, however often the sale is replayed."""
+    return TicketId(uuid5(order_id, str(seat_id)))

@@ -1,0 +1,170 @@
+"""What has happened, that others want to know?
+
+One message per batch and kind, never one per hold: a message each would cost more than the sale.
+"""
+
+from typing import Annotated, Literal, get_args
+
+from pydantic import AwareDatetime, Field, TypeAdapter
+
+from contracts.ids import EventId, HoldId, OrderId, SeatId, TicketId, UserId
+from contracts.value import Amount, Value
+
+
+class DueHold(Value):
+    """A hold and when it ends."""
+
+    hold_id: HoldId
+    held_until: AwareDatetime
+
+
+class HoldsArmed(Value):
+    """Holds whose expiry must be looked at when the wait queue lets this message go (the seed's CleanupMessage)."""
+
+    type: Literal["cleanup_expired_holds"] = "cleanup_expired_holds"
+    event_id: EventId
+    holds: tuple[DueHold, ...]
+
+
+class PaymentRequested(Value):
+    """An order waits for its money. Everything the payment stage needs, so that it reads nothing first."""
+
+    order_id: OrderId
+    amount: Amount
+    currency: str
+    payment_method: str
+    provider_key: str
+
+
+class PaymentsRequested(Value):
+    """Orders to authorise."""
+
+    type: Literal["payments_requested"] = "payments_requested"
+    event_id: EventId
+    payments: tuple[PaymentRequested, ...]
+
+
+class PaymentDue(Value):
+    """One payment to end, in the way the message's type says."""
+
+    order_id: OrderId
+    intent_id: str
+    provider_key: str
+    amount: Amount
+    currency: str
+
+
+class CapturesDue(Value):
+    """Sold orders whose money is to be collected."""
+
+    type: Literal["captures_due"] = "captures_due"
+    event_id: EventId
+    payments: tuple[PaymentDue, ...]
+
+
+class VoidsDue(Value):
+    """Payments that must come to nothing: cancel at the provider, and only then free the seats."""
+
+    type: Literal["voids_due"] = "voids_due"
+    event_id: EventId
+    payments: tuple[PaymentDue, ...]
+
+
+class RefundsDue(Value):
+    """Captured payments to give back."""
+
+    type: Literal["refunds_due"] = "refunds_due"
+    event_id: EventId
+    payments: tuple[PaymentDue, ...]
+
+
+class ConfirmedSeat(Value):
+    """A seat as the seed's confirmation names it."""
+
+    section: str
+    row: str
+    seat: str
+
+
+class OrderConfirmation(Value):
+    """The seed's OrderConfirmationMessage without the address: the mailer looks that up, so no queue holds it."""
+
+    type: Literal["order_confirmation"] = "order_confirmation"
+    order_id: OrderId
+    user_id: UserId
+    total: Amount
+    currency: str
+    seats: tuple[ConfirmedSeat, ...]
+    ticket_ids: tuple[TicketId, ...] = ()
+    timestamp: AwareDatetime
+
+
+class OrdersConfirmed(Value):
+    """Completed orders whose buyers are to be told."""
+
+    type: Literal["orders_confirmed"] = "orders_confirmed"
+    event_id: EventId
+    orders: tuple[OrderConfirmation, ...]
+
+
+class OrderNotice(Value):
+    """An order that ended without tickets."""
+
+    order_id: OrderId
+    user_id: UserId
+    reason: str
+
+
+class OrdersCancelled(Value):
+    """Orders whose payment came to nothing after all; their buyers are to be told."""
+
+    type: Literal["orders_cancelled"] = "orders_cancelled"
+    event_id: EventId
+    orders: tuple[OrderNotice, ...]
+
+
+class SeatChange(Value):
+    """What a seat has become."""
+
+    seat_id: SeatId
+    seat_index: int
+    status: str
+
+
+class SeatsChanged(Value):
+    """The changes of one batch; `first_seq`..`last_seq` are ledger numbers, so a gap shows."""
+
+    type: Literal["seats_changed"] = "seats_changed"
+    event_id: EventId
+    first_seq: int
+    last_seq: int
+    changes: tuple[SeatChange, ...]
+
+
+class SalesCounted(Value):
+    """What one batch sold; lost with no harm done."""
+
+    type: Literal["sales_counted"] = "sales_counted"
+    event_id: EventId
+    minute_at: AwareDatetime
+    seats_reserved: int = 0
+    seats_sold: int = 0
+    orders_completed: int = 0
+    revenue: Amount
+    currency: str
+
+
+AnyDomainEvent = Annotated[
+    HoldsArmed
+    | PaymentsRequested
+    | CapturesDue
+    | VoidsDue
+    | RefundsDue
+    | OrdersConfirmed
+    | OrdersCancelled
+    | SeatsChanged
+    | SalesCounted,
+    Field(discriminator="type"),
+]
+DOMAIN_EVENT_TYPES: tuple[type[Value], ...] = get_args(get_args(AnyDomainEvent)[0])
+ANY_DOMAIN_EVENT: TypeAdapter[AnyDomainEvent] = TypeAdapter(AnyDomainEvent)

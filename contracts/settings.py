@@ -1,0 +1,193 @@
+"""What can an operator set, in which unit, and why is the default what it is?
+
+Every process reads its environment once, in its `__main__`, into one frozen `Settings`. A field `hold_seconds` is the
+variable `BOXOFFICE_HOLD_SECONDS`. A variable that no field knows is an error: a misspelt limit must not pass silently.
+"""
+
+import difflib
+from collections.abc import Mapping
+from typing import Literal, Self
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+PREFIX = "BOXOFFICE_"
+
+# Read by `boxoffice` itself (which stack, on which ports), not by the processes it starts.
+STACK_VARIABLES = frozenset({f"{PREFIX}STACK", f"{PREFIX}PORT_BASE", f"{PREFIX}STATE_FOLDER", f"{PREFIX}INSTALL"})
+
+BrokerUser = Literal["ingress", "worker", "courier", "lifecycle", "operator"]
+
+DEMO_PASSWORD_PREFIX = "demo-"
+
+
+class UnusableSettings(Exception):
+    """The environment does not make a usable configuration; the message says which variable and what to do."""
+
+
+class Settings(BaseModel):
+    """Everything a process of ours may be told from outside. Spans are in seconds unless the name says otherwise."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    environment: Literal["development", "production"] = Field(
+        "development", description="production refuses demo passwords, failpoints and cookies without Secure"
+    )
+
+    # Where the servers are.
+    postgres_url: str = Field(
+        "postgresql://boxoffice@127.0.0.1:8401/boxoffice", description="PostgreSQL 15 or later, one database of our own"
+    )
+    redis_url: str = Field("redis://127.0.0.1:8402/0", description="Redis 7 or later, noeviction, appendonly everysec")
+    rabbitmq_url: str = Field(
+        "amqp://127.0.0.1:8403/tk",
+        description="RabbitMQ 3.10 or later; without user and password, each role uses its own least-privilege user",
+    )
+    rabbitmq_ingress_password: str = "demo-ingress"
+    rabbitmq_worker_password: str = "demo-worker"
+    rabbitmq_courier_password: str = "demo-courier"
+    rabbitmq_lifecycle_password: str = "demo-lifecycle"
+    rabbitmq_operator_password: str = "demo-operator"
+    rabbitmq_management_url: str = Field(
+        "http://127.0.0.1:8404", description="the management API, read by `boxoffice status`"
+    )
+    payment_api_url: str = Field(
+        "http://127.0.0.1:8408", description="https://api.stripe.com, or the simulator that `boxoffice up` starts"
+    )
+    payment_api_key: str = Field("sk_test_boxoffice_demo", description="the provider's secret key")
+    smtp_url: str = Field("smtp://127.0.0.1:8409", description="where the mails go")
+    mail_sender: str = "tickets@boxoffice.example"
+
+    # The ingress.
+    http_host: str = "127.0.0.1"
+    http_port: int = Field(8400, ge=1, le=65535)
+    ingress_workers: int = Field(1, ge=1, le=64, description="Sanic processes; one fills a core")
+    public_url: str = Field("http://127.0.0.1:8400", description="as buyers see us; https makes the cookie Secure")
+    body_max_bytes: int = Field(
+        64 * 1024, ge=1024, description="the largest request body we read; ours are under 1 KiB"
+    )
+    publish_timeout_seconds: float = Field(
+        0.25, gt=0, description="how long a confirm may take before the broker counts as busy (503)"
+    )
+    reserve_deadline_seconds: float = Field(
+        2.0, gt=0, description="a reservation nobody waits for any longer is dropped before it takes a lock"
+    )
+    checkout_deadline_seconds: float = Field(
+        10.0, gt=0, description="how long a checkout is waited for before the answer becomes 202 and a place to poll"
+    )
+    commands_in_flight_max: int = Field(
+        4096, ge=1, description="commands one ingress process may be waiting for; more are answered 503 at once"
+    )
+    command_batch_max: int = Field(256, ge=1, le=256, description="commands the ingress puts in one message")
+    gate_batch_max: int = Field(256, ge=1, description="requests whose session and rate check share one Redis trip")
+    password_hash_slots: int = Field(
+        1,
+        ge=1,
+        description="bcrypt costs a quarter of a second of one core: one slot leaves the other core to the sale",
+    )
+    password_hash_waiting_max: int = Field(
+        32, ge=1, description="logins that may wait for a slot; more are answered 503"
+    )
+    bcrypt_cost: int = Field(12, ge=4, le=16, description="the seed's 12; tests lower it")
+    session_seconds: int = Field(24 * 3600, ge=60)
+    rate_limit_multiplier: float = Field(
+        1.0, gt=0, description="scales every per-user limit; load generators raise it, sales leave it"
+    )
+
+    # The event commands consumer (the engine).
+    event_queue_type: Literal["quorum", "classic"] = Field(
+        "quorum", description="quorum survives a node and a crash loop; classic is for comparison"
+    )
+    event_queue_max_length: int = Field(
+        1000, ge=1, description="ready messages per event queue: about one second of work, then publishers are told no"
+    )
+    single_active_consumer: bool = Field(
+        True, description="off only to work around a broker bug (research/rabbitmq.md 3.2)"
+    )
+    engine_batch_max: int = Field(
+        256, ge=1, le=1024, description="commands per transaction; beyond 256 nothing is gained"
+    )
+    hold_seconds: int = Field(600, ge=1, description="how long seats are set aside; also the TTL of the wait queue")
+    hold_ceiling_seconds: int = Field(1200, ge=1, description="no extension takes a hold past this since it was made")
+    decline_grace_seconds: int = Field(60, ge=1, description="what a buyer has at least to try another card")
+    redis_timeout_seconds: float = Field(
+        0.05, gt=0, description="a slower lock filter counts as failing; PostgreSQL decides anyway"
+    )
+    redis_breaker_failures: int = Field(3, ge=1)
+    redis_breaker_seconds: float = Field(30.0, gt=0)
+    postgres_pool_max: int = Field(10, ge=2, description="connections per process; the seed's 10")
+    statement_timeout_seconds: float = Field(5.0, gt=0)
+    lock_timeout_seconds: float = Field(2.0, gt=0)
+    idle_transaction_timeout_seconds: float = Field(
+        5.0, gt=0, description="a frozen consumer loses its locks after this"
+    )
+    heartbeat_seconds: int = Field(10, ge=1, description="AMQP heartbeat")
+
+    # The stages behind it.
+    payment_concurrency: int = Field(
+        48, ge=1, description="orders in payment at once per process; the pool bounds the provider's load"
+    )
+    payment_connect_timeout_seconds: float = Field(1.0, gt=0)
+    payment_read_timeout_seconds: float = Field(5.0, gt=0)
+    payment_breaker_failures: int = Field(5, ge=1)
+    payment_breaker_seconds: float = Field(30.0, gt=0)
+    payment_unknown_seconds: float = Field(
+        30.0, gt=0, description="a payment silent for this long is looked up by the reconciler"
+    )
+    payment_audit_seconds: float = Field(
+        3600.0, gt=0, description="how often the provider's whole list is compared with ours"
+    )
+    stage_prefetch: int = Field(50, ge=1, description="messages a stage holds unfinished")
+    relay_batch_max: int = Field(200, ge=1)
+    relay_poll_seconds: float = Field(1.0, gt=0, description="the backstop; LISTEN/NOTIFY wakes the relay sooner")
+    sweep_seconds: float = Field(
+        30.0, gt=0, description="how often cleanup looks for holds whose expiry message was lost"
+    )
+    lifecycle_poll_seconds: float = Field(1.0, gt=0, description="how often sales are opened and closed by the clock")
+    drain_seconds: float = Field(15.0, gt=0, description="what SIGTERM leaves a process to finish what it took")
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = Field(8411, ge=0, le=65535, description="where consumers serve /metrics; 0 serves none")
+
+    failpoints: str = Field("", description="crash points for tests, e.g. engine.before_commit=1*kill")
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str]) -> Self:
+        """The settings in these environment variables; raises UnusableSettings with what to change."""
+        known = {f"{PREFIX}{name.upper()}": name for name in cls.model_fields}
+        ours = {
+            key: value for key, value in environment.items() if key.startswith(PREFIX) and key not in STACK_VARIABLES
+        }
+        for key in ours:
+            if key not in known:
+                near = difflib.get_close_matches(key, known, n=1)
+                hint = f"; did you mean {near[0]}?" if near else ""
+                raise UnusableSettings(f"{key} is not a setting{hint}")
+        try:
+            settings = cls.model_validate({known[key]: value for key, value in ours.items()})
+        except ValidationError as problems:
+            first = problems.errors()[0]
+            raise UnusableSettings(f"{PREFIX}{str(first['loc'][0]).upper()}: {first['msg']}") from None
+        settings.refuse_demo_values_in_production()
+        return settings
+
+    def refuse_demo_values_in_production(self) -> None:
+        """A published password or an open crash point must not reach a real sale."""
+        if self.environment != "production":
+            return
+        if self.failpoints:
+            raise UnusableSettings(f"{PREFIX}FAILPOINTS is for tests: unset it in production")
+        if not self.public_url.startswith("https://"):
+            raise UnusableSettings(f"{PREFIX}PUBLIC_URL must begin with https:// in production")
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, str) and value.startswith((DEMO_PASSWORD_PREFIX, "sk_test_boxoffice_demo")):
+                raise UnusableSettings(f"{PREFIX}{name.upper()} still has its demo value: set a secret of your own")
+
+    def rabbitmq_url_for(self, user: BrokerUser) -> str:
+        """The broker's address with that user's name and password; an address that already names a user is kept."""
+        parts = urlsplit(self.rabbitmq_url)
+        if parts.username:
+            return self.rabbitmq_url
+        password = getattr(self, f"rabbitmq_{user}_password")
+        netloc = f"{user}:{quote(password, safe='')}@{parts.netloc}"
+        return urlunsplit((parts.scheme, netloc, parts.path, f"heartbeat={self.heartbeat_seconds}", ""))

@@ -1,0 +1,80 @@
+"""How do we talk to PostgreSQL?
+
+One pool per process. Each session carries timeouts, so that a frozen or runaway process loses its locks in seconds: that
+is the fence's other half.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
+
+import asyncpg
+
+from contracts.settings import Settings
+
+# What may pass if it is tried again: the statement was fine, the moment was not.
+TRANSIENT_ERRORS: tuple[type[BaseException], ...] = (
+    asyncpg.SerializationError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.QueryCanceledError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.DiskFullError,
+    asyncpg.OutOfMemoryError,
+    asyncpg.InterfaceError,
+    ConnectionError,
+    TimeoutError,
+    OSError,
+)
+
+# A connection inside `transaction(pool)`; pass it to whatever takes part. (asyncpg has no types of its own.)
+Transaction: TypeAlias = Any
+Pool: TypeAlias = Any
+
+
+async def open_pool(settings: Settings, *, application_name: str, size: int | None = None) -> Pool:
+    """A pool of at most `size` connections; raises OSError or asyncpg's errors when PostgreSQL is not there."""
+    return await asyncpg.create_pool(
+        settings.postgres_url,
+        min_size=1,
+        max_size=size or settings.postgres_pool_max,
+        timeout=5.0,
+        command_timeout=settings.statement_timeout_seconds + 5,
+        server_settings=session_settings(settings, application_name=application_name),
+    )
+
+
+def session_settings(settings: Settings, *, application_name: str) -> dict[str, str]:
+    """What every session of ours is told, in PostgreSQL's own words."""
+    return {
+        "application_name": application_name,
+        "statement_timeout": _milliseconds(settings.statement_timeout_seconds),
+        "lock_timeout": _milliseconds(settings.lock_timeout_seconds),
+        "idle_in_transaction_session_timeout": _milliseconds(settings.idle_transaction_timeout_seconds),
+        "tcp_user_timeout": _milliseconds(10.0),
+        # Plans are made for the values at hand once and kept: our statements have one good plan each.
+        "jit": "off",
+        "timezone": "UTC",
+    }
+
+
+@asynccontextmanager
+async def transaction(pool: Pool) -> AsyncIterator[Transaction]:
+    """One READ COMMITTED transaction: each statement sees what was committed before it, so what is read under the fence
+    is the truth. (Under REPEATABLE READ the snapshot would be older than the lock: peers oversold that way.)"""
+    async with pool.acquire(timeout=5.0) as connection, connection.transaction(isolation="read_committed"):
+        yield connection
+
+
+async def one_of(connection: Any, sql: str, *arguments: Any) -> asyncpg.Record | None:
+    """The first record, or None."""
+    return await connection.fetchrow(sql, *arguments)
+
+
+def _milliseconds(seconds: float) -> str:
+    return str(int(seconds * 1000))

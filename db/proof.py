@@ -1,0 +1,143 @@
+"""What do the tables say about one event at one moment?"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, NamedTuple, TypeVar
+from uuid import UUID
+
+from contracts.ids import EventId
+from db.named_queries import queries
+from db.postgres import Pool
+
+_SQL = queries("proof")
+
+# The relay is woken at once and polls every second: what has waited this long is not being sent.
+OUTBOX_LATE_SECONDS = 60.0
+
+
+class UnknownEvent(LookupError):
+    """There is no such event to verify."""
+
+
+class SeatRecord(NamedTuple):
+    id: UUID
+    seat_index: int
+    status: str
+    hold_id: UUID | None
+    held_until: datetime | None
+    order_id: UUID | None
+    fence: int
+
+
+class LedgerRecord(NamedTuple):
+    seq: int
+    seat_id: UUID
+    from_status: str
+    to_status: str
+    hold_id: UUID | None
+    order_id: UUID | None
+
+
+class HoldRecord(NamedTuple):
+    id: UUID
+    seat_ids: list[UUID]
+    fences: list[int]
+    status: str
+    held_until: datetime
+
+
+class OrderRecord(NamedTuple):
+    id: UUID
+    hold_id: UUID
+    user_id: UUID
+    status: str
+    total_amount: Decimal
+    currency: str
+
+
+class ItemRecord(NamedTuple):
+    order_id: UUID
+    seat_id: UUID
+    price: Decimal
+    live: bool
+
+
+class TicketRecord(NamedTuple):
+    id: UUID
+    order_id: UUID
+    seat_id: UUID
+    status: str
+
+
+class PaymentRecord(NamedTuple):
+    order_id: UUID
+    status: str
+    intent_id: str | None
+    amount: Decimal
+    currency: str
+    touched_at: datetime
+
+
+@dataclass(frozen=True)
+class Books:
+    """Every record of one event, as of `read_at` by the database's clock."""
+
+    event_id: EventId
+    event_name: str
+    capacity: int
+    ledger_seq: int
+    read_at: datetime
+    seats: list[SeatRecord]
+    ledger: list[LedgerRecord]
+    holds: list[HoldRecord]
+    orders: list[OrderRecord]
+    items: list[ItemRecord]
+    tickets: list[TicketRecord]
+    payments: list[PaymentRecord]
+    order_ids_elsewhere: frozenset[UUID]
+    late_message_count: int
+
+
+async def read_books(pool: Pool, event_id: EventId) -> Books:
+    """All of it in one snapshot, locking nothing: it may be read while the sale runs. Raises UnknownEvent."""
+    async with (
+        pool.acquire(timeout=10.0) as connection,
+        # READ COMMITTED would show the seats of one moment and the ledger of the next.
+        connection.transaction(isolation="repeatable_read", readonly=True),
+    ):
+        await connection.execute(_SQL.let_reads_take_their_time)
+        inventory = await connection.fetchrow(_SQL.find_inventory, event_id)
+        if inventory is None:
+            raise UnknownEvent(f"there is no event {event_id}")
+        return Books(
+            event_id=event_id,
+            event_name=inventory["name"],
+            capacity=inventory["capacity"],
+            ledger_seq=inventory["ledger_seq"],
+            read_at=inventory["read_at"],
+            seats=await _read(connection, _SQL.list_seats, event_id, SeatRecord),
+            ledger=await _read(connection, _SQL.list_ledger, event_id, LedgerRecord),
+            holds=await _read(connection, _SQL.list_holds, event_id, HoldRecord),
+            orders=await _read(connection, _SQL.list_orders, event_id, OrderRecord),
+            items=await _read(connection, _SQL.list_items, event_id, ItemRecord),
+            tickets=await _read(connection, _SQL.list_tickets, event_id, TicketRecord),
+            payments=await _read(connection, _SQL.list_payments, event_id, PaymentRecord),
+            order_ids_elsewhere=frozenset(
+                record["id"] for record in await connection.fetch(_SQL.list_orders_elsewhere, event_id)
+            ),
+            late_message_count=await connection.fetchval(_SQL.count_late_messages, OUTBOX_LATE_SECONDS),
+        )
+
+
+async def list_event_ids(pool: Pool) -> list[EventId]:
+    """Every event that has seats."""
+    return [EventId(record["event_id"]) for record in await pool.fetch(_SQL.list_event_ids)]
+
+
+Kind = TypeVar("Kind", bound=tuple[Any, ...])
+
+
+async def _read(connection: Any, sql: str, event_id: EventId, kind: type[Kind]) -> list[Kind]:
+    make = kind._make  # type: ignore[attr-defined]  # every kind here is a NamedTuple, which typing cannot bound by
+    return [make(record.values()) for record in await connection.fetch(sql, event_id, timeout=120.0)]

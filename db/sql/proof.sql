@@ -1,0 +1,65 @@
+-- Everything that is known of one event, for `boxoffice verify`. All of these run in one REPEATABLE READ transaction, so
+-- they show one moment. The columns are in the order of the fields of the records in db/proof.py.
+
+-- name: let_reads_take_their_time
+-- The books of a stadium are a million records; a sale's five seconds are not meant for them.
+SET LOCAL statement_timeout = '120s';
+
+-- name: find_inventory
+SELECT event.id, event.name, event.currency, inventory.capacity, inventory.ledger_seq, now() AS read_at
+  FROM event_inventory AS inventory
+  JOIN events AS event ON event.id = inventory.event_id
+ WHERE inventory.event_id = $1;
+
+-- name: list_seats
+SELECT id, seat_index, status, hold_id, held_until, order_id, fence
+  FROM seats
+ WHERE event_id = $1
+ ORDER BY seat_index;
+
+-- name: list_ledger
+SELECT seq, seat_id, from_status, to_status, hold_id, order_id
+  FROM seat_ledger
+ WHERE event_id = $1
+ ORDER BY seq;
+
+-- name: list_holds
+SELECT id, seat_ids, fences, status, held_until
+  FROM holds
+ WHERE event_id = $1;
+
+-- name: list_orders
+SELECT id, hold_id, user_id, status, total_amount, currency
+  FROM orders
+ WHERE event_id = $1;
+
+-- name: list_items
+SELECT order_id, seat_id, price, live
+  FROM order_items
+ WHERE event_id = $1;
+
+-- name: list_tickets
+SELECT id, order_id, seat_id, status
+  FROM tickets
+ WHERE event_id = $1;
+
+-- name: list_payments
+SELECT order_id, status, intent_id, amount, currency, touched_at
+  FROM payments
+ WHERE event_id = $1;
+
+-- name: list_orders_elsewhere
+-- The provider's log knows no events, so money for another event's order must not look like money for nobody's.
+SELECT id
+  FROM orders
+ WHERE event_id <> $1;
+
+-- name: count_late_messages
+SELECT count(*)
+  FROM outbox
+ WHERE created_at < now() - make_interval(secs => $1::double precision);
+
+-- name: list_event_ids
+SELECT event_id
+  FROM event_inventory
+ ORDER BY event_id;

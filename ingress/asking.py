@@ -1,0 +1,86 @@
+"""What does a client hear when a command has been asked?
+
+The one place where the outcomes of an ask become answers: the sale's reply, a polite no, or "not known yet, look here".
+"""
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from typing import Any
+from uuid import uuid4
+
+from sanic import HTTPResponse, Request
+
+from contracts.commands import AnyCommand
+from contracts.ids import CommandId, UserId, command_id_of_key
+from db import command_outcomes
+from db.command_outcomes import CommandNote
+from ingress.command_bus import Busy, NotOnSale, OutcomeUnknown, Unavailable
+from ingress.resources import resources_of
+from ingress.responses import ProblemCode, Refusal, json_response, problem, reply_response
+
+IDEMPOTENCY_KEY_LENGTH_MAX = 255
+# A reply that was sent just before the deadline is still on its way.
+REPLY_GRACE_SECONDS = 0.25
+# After the deadline a command is no longer begun; one that had been begun is over after the statement timeouts.
+BEGUN_FOR_SECONDS = 15
+
+
+def ask_fields(request: Request, *, user_id: UserId, route: str, deadline_seconds: float) -> dict[str, Any]:
+    """The fields every buyer's command has. With an Idempotency-Key the command's id follows from it, so a retry is the
+    same command, and the hash of the body tells a retry from a reuse; raises Refusal for a key that is none."""
+    key = request.headers.getone("idempotency-key", None)
+    fields: dict[str, Any] = {
+        "correlation_id": uuid4(),
+        "deadline_at": datetime.now(UTC) + timedelta(seconds=deadline_seconds),
+        "user_id": user_id,
+    }
+    if key is None:
+        return fields | {"command_id": uuid4()}
+    if not 0 < len(key) <= IDEMPOTENCY_KEY_LENGTH_MAX or not key.isprintable():
+        errors = [
+            {"pointer": "", "message": f"Idempotency-Key: 1 to {IDEMPOTENCY_KEY_LENGTH_MAX} printable characters"}
+        ]
+        raise Refusal(problem(ProblemCode.INVALID_REQUEST, errors=errors))
+    return fields | {
+        "command_id": command_id_of_key(user_id=user_id, route=route, idempotency_key=key),
+        "request_hash": hashlib.sha256(request.body).hexdigest(),
+    }
+
+
+async def answer(
+    request: Request, command: AnyCommand, *, user_id: UserId, accepted: HTTPStatus, wait_seconds: float
+) -> HTTPResponse:
+    """Ask, and put into HTTP what comes of it."""
+    bus = resources_of(request).command_bus
+    try:
+        if "respond-async" in request.headers.getone("prefer", ""):
+            await bus.tell(command, user_id=user_id)
+            return await _look_later(request, command, user_id)
+        reply = await bus.ask(command, user_id=user_id, wait_seconds=wait_seconds + REPLY_GRACE_SECONDS)
+        return reply_response(reply, accepted=accepted)
+    except NotOnSale:
+        return problem(ProblemCode.NOT_ON_SALE)
+    except Busy:
+        return problem(ProblemCode.BUSY)
+    except Unavailable:
+        return problem(ProblemCode.UNAVAILABLE)
+    except OutcomeUnknown:
+        return await _look_later(request, command, user_id)
+
+
+async def _look_later(request: Request, command: AnyCommand, user_id: UserId) -> HTTPResponse:
+    """202: where the outcome will be. Never "failed": that would be a guess."""
+    deadline = command.deadline_at or datetime.now(UTC)
+    note = CommandNote(
+        event_id=command.event_id, type=command.type, too_late_at=deadline + timedelta(seconds=BEGUN_FOR_SECONDS)
+    )
+    await command_outcomes.record_asked(resources_of(request).redis, user_id, command.command_id, note)
+    location = f"/api/commands/{command.command_id}?eventId={command.event_id}"
+    return pending(command.command_id, location=location)
+
+
+def pending(command_id: CommandId, *, location: str) -> HTTPResponse:
+    """Not known yet; look at `location` in a moment."""
+    body = f'{{"commandId":"{command_id}","status":"pending"}}'.encode()
+    return json_response(body, HTTPStatus.ACCEPTED, {"location": location, "retry-after": "1"})

@@ -1,0 +1,310 @@
+"""How does a request become a command, and the reply find its way back?
+
+`ask` puts a command on its event's queue and waits for the reply with its correlation id. Commands for one event that are
+asked while a publish is under way travel together in the next message. Publishing and replies have a connection each,
+because a broker that blocks publishers must still be able to answer. What is not known is never guessed: a wait that ends
+without a reply is `OutcomeUnknown`, and the reply is kept for `/api/commands/<id>` should it come later.
+"""
+
+import asyncio
+import logging
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple, Self
+from uuid import uuid4
+
+import aio_pika
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, AbstractIncomingMessage
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS, AMQPError, DeliveryError, PublishError
+from redis.asyncio import Redis
+
+from contracts import topology, wire
+from contracts.commands import AnyCommand
+from contracts.ids import CommandId, EventId, UserId
+from contracts.replies import AnyReply
+from contracts.settings import Settings
+from db import command_outcomes
+from db.coalescer import Coalescer
+from db.redis import REDIS_AWAY
+
+log = logging.getLogger(__name__)
+
+BROKER_AWAY = (*CONNECTION_EXCEPTIONS, AMQPError, OSError, TimeoutError)
+CONNECT_TIMEOUT_SECONDS = 5.0
+RECONNECT_SECONDS = 0.5
+# A broker that has just not confirmed in time is left alone for this long: every request would wait in turn.
+PAUSE_SECONDS = 0.5
+# Asks whose asker has gone and whose late reply we would still store.
+GONE_MAX = 20_000
+
+
+class NotAsked(Exception):
+    """The command is on no queue, so nothing will come of it."""
+
+
+class NotOnSale(NotAsked):
+    """No queue takes commands for this event (basic.return)."""
+
+
+class Busy(NotAsked):
+    """The event's queue is full, or too many are waiting here already: try again in a moment."""
+
+
+class Unavailable(NotAsked):
+    """There is no connection to the broker, or it is not taking messages."""
+
+
+class OutcomeUnknown(Exception):
+    """The command may be carried out, or not; look again under its id."""
+
+
+class Waiting(NamedTuple):
+    """Somebody who waits for a reply."""
+
+    reply: asyncio.Future[AnyReply]
+    user_id: UserId
+
+
+class CommandBus:
+    """One per ingress process. Open it with `await CommandBus.open(settings, redis)`."""
+
+    def __init__(self, settings: Settings, redis: Redis) -> None:
+        self._settings = settings
+        self._redis = redis
+        self._waiting: dict[CommandId, Waiting] = {}
+        self._gone: OrderedDict[CommandId, UserId] = OrderedDict()
+        self._publishing: dict[EventId, Coalescer[AnyCommand, None]] = {}
+        self._exchange: AbstractExchange | None = None
+        self._reply_queue: str | None = None
+        self._paused_until = 0.0
+        self._tasks: list[asyncio.Task[None]] = []
+        self._storing: set[asyncio.Task[None]] = set()
+        self._connected = asyncio.Condition()
+
+    @classmethod
+    async def open(cls, settings: Settings, redis: Redis) -> Self:
+        """Connect; raises Unavailable when the broker is not there within a few seconds."""
+        bus = cls(settings, redis)
+        bus._tasks = [
+            asyncio.create_task(bus._stay_connected(bus._publish_until_lost), name="commands out"),
+            asyncio.create_task(bus._stay_connected(bus._listen_until_lost), name="replies in"),
+        ]
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS), bus._connected:
+                await bus._connected.wait_for(lambda: bus.is_connected)
+        except TimeoutError:
+            await bus.close()
+            raise Unavailable(f"RabbitMQ did not answer within {CONNECT_TIMEOUT_SECONDS} s") from None
+        return bus
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether a command could be published and its reply received now."""
+        return self._exchange is not None and self._reply_queue is not None
+
+    async def close(self) -> None:
+        """Disconnect; whoever still waits is told that the outcome is unknown."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, *self._storing, return_exceptions=True)
+        self._fail_all(OutcomeUnknown("the ingress is closing"))
+
+    async def ask(self, command: AnyCommand, *, user_id: UserId, wait_seconds: float) -> AnyReply:
+        """The sale's answer. Raises NotAsked when nothing will come of it, OutcomeUnknown when that cannot be said."""
+        self._refuse_if_not_able()
+        correlation_id = command.correlation_id
+        if correlation_id is None:
+            raise ValueError("an ask needs a correlation id")
+        waiting = Waiting(asyncio.get_running_loop().create_future(), user_id)
+        self._waiting[correlation_id] = waiting
+        try:
+            async with asyncio.timeout(wait_seconds):
+                await self._publisher(command.event_id).ask(command)
+                return await waiting.reply
+        except TimeoutError:
+            self._remember_gone(correlation_id, user_id)
+            raise OutcomeUnknown(f"no reply within {wait_seconds} s") from None
+        except OutcomeUnknown:
+            self._remember_gone(correlation_id, user_id)
+            raise
+        finally:
+            self._waiting.pop(correlation_id, None)
+
+    async def tell(self, command: AnyCommand, *, user_id: UserId) -> None:
+        """Ask without waiting: the reply is kept for `/api/commands/<id>`. Raises NotAsked or OutcomeUnknown."""
+        self._refuse_if_not_able()
+        if command.correlation_id is not None:
+            self._remember_gone(command.correlation_id, user_id)
+        await self._publisher(command.event_id).ask(command)
+
+    def _refuse_if_not_able(self) -> None:
+        if len(self._waiting) >= self._settings.commands_in_flight_max:
+            raise Busy("too many commands are waited for")
+        if not self.is_connected or time.monotonic() < self._paused_until:
+            raise Unavailable("the broker is not taking commands")
+
+    def _remember_gone(self, correlation_id: CommandId, user_id: UserId) -> None:
+        self._gone[correlation_id] = user_id
+        if len(self._gone) > GONE_MAX:
+            self._gone.popitem(last=False)
+
+    # ---- commands out
+
+    def _publisher(self, event_id: EventId) -> Coalescer[AnyCommand, None]:
+        publisher = self._publishing.get(event_id)
+        if publisher is None:
+            self._forget_idle_publishers()
+            publisher = self._publishing[event_id] = Coalescer(
+                self._publish, batch_max=self._settings.command_batch_max
+            )
+        return publisher
+
+    def _forget_idle_publishers(self) -> None:
+        if len(self._publishing) > 1000:
+            self._publishing = {event_id: one for event_id, one in self._publishing.items() if not one.is_idle}
+
+    async def _publish(self, commands: Sequence[AnyCommand]) -> Sequence[None]:
+        exchange, reply_queue = self._exchange, self._reply_queue
+        if exchange is None or reply_queue is None:
+            raise Unavailable("the broker went away")
+        routing_key = topology.command_routing_key(commands[0].event_id)
+        try:
+            async with asyncio.timeout(self._settings.publish_timeout_seconds):
+                await exchange.publish(self._message(commands, reply_queue), routing_key, mandatory=True)
+        except PublishError as returned:  # before DeliveryError, whose subclass it is
+            raise NotOnSale(f"no queue for {routing_key}") from returned
+        except DeliveryError as refused:
+            raise Busy(f"the queue for {routing_key} is full") from refused
+        except TimeoutError as late:
+            # It may still arrive. Its deadline bounds what can come of it.
+            self._paused_until = time.monotonic() + PAUSE_SECONDS
+            raise OutcomeUnknown("the broker did not confirm in time") from late
+        except (*CONNECTION_EXCEPTIONS, AMQPError) as gone:
+            raise OutcomeUnknown(f"the broker went away: {gone!r}") from gone
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            # The client cancels what waits for a confirm when it gives up a connection; nobody has cancelled us.
+            raise OutcomeUnknown("the broker went away") from None
+        return [None] * len(commands)
+
+    def _message(self, commands: Sequence[AnyCommand], reply_queue: str) -> aio_pika.Message:
+        return aio_pika.Message(
+            wire.encode_commands(commands),
+            type=wire.COMMANDS_TYPE,
+            content_type=wire.CONTENT_TYPE,
+            message_id=str(uuid4()),
+            correlation_id=str(commands[0].correlation_id),
+            reply_to=reply_queue,
+            user_id=_user_id(self._settings),
+            expiration=_seconds_until_last_deadline(commands),
+            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+            headers={wire.COUNT_HEADER: len(commands)},
+        )
+
+    async def _publish_until_lost(self) -> None:
+        connection = await self._connect("ingress asks")
+        async with connection:
+            channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
+            lost = _lost(connection, channel)
+            try:
+                self._exchange = await channel.get_exchange(topology.COMMANDS, ensure=False)
+                await self._say_connected()
+                await lost.wait()
+            finally:
+                self._exchange = None
+
+    # ---- replies in
+
+    async def _listen_until_lost(self) -> None:
+        connection = await self._connect("ingress listens")
+        async with connection:
+            channel = await connection.channel(publisher_confirms=False)
+            lost = _lost(connection, channel)
+            # A new name each time: the broker may still believe that the last connection has the old queue.
+            name = f"{topology.REPLIES}.{os.getpid()}.{uuid4().hex}"
+            queue = await channel.declare_queue(
+                name, durable=False, exclusive=True, auto_delete=True, arguments={"x-queue-type": "classic"}
+            )
+            await queue.bind(topology.REPLIES, routing_key=name)
+            await queue.consume(self._take_replies, no_ack=True)
+            try:
+                self._reply_queue = name
+                await self._say_connected()
+                await lost.wait()
+            finally:
+                self._reply_queue = None
+                self._fail_all(OutcomeUnknown("the connection that replies come on was lost"))
+
+    async def _take_replies(self, delivery: AbstractIncomingMessage) -> None:
+        try:
+            replies = wire.decode_replies(delivery.body)
+        except wire.UnreadableMessage as problem:
+            log.exception("unreadable_reply", extra={"error": str(problem)})
+            return
+        for addressed in replies:
+            waiting = self._waiting.get(addressed.correlation_id)
+            if waiting is not None and not waiting.reply.done():
+                waiting.reply.set_result(addressed.reply)
+                continue
+            user_id = self._gone.pop(addressed.correlation_id, None)
+            if user_id is not None:
+                self._store_late(user_id, addressed.command_id, addressed.reply)
+
+    def _store_late(self, user_id: UserId, command_id: CommandId, reply: AnyReply) -> None:
+        async def store() -> None:
+            with suppress(*REDIS_AWAY):
+                await command_outcomes.record_reply(self._redis, user_id, command_id, reply)
+
+        task = asyncio.create_task(store())
+        self._storing.add(task)
+        task.add_done_callback(self._storing.discard)
+
+    # ---- connections
+
+    async def _connect(self, name: str) -> AbstractConnection:
+        url = f"{self._settings.rabbitmq_url_for('ingress')}&name={name.replace(' ', '%20')}"
+        return await aio_pika.connect(url, timeout=CONNECT_TIMEOUT_SECONDS)
+
+    async def _stay_connected(self, work_until_lost: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await work_until_lost()
+            except BROKER_AWAY as problem:
+                log.warning("broker_away", extra={"error": repr(problem)})
+            await asyncio.sleep(RECONNECT_SECONDS)
+
+    async def _say_connected(self) -> None:
+        async with self._connected:
+            self._connected.notify_all()
+
+    def _fail_all(self, problem: Exception) -> None:
+        for waiting in self._waiting.values():
+            if not waiting.reply.done():
+                waiting.reply.set_exception(problem)
+                waiting.reply.exception()  # an asker that is still publishing may never look at it
+
+
+def _lost(connection: AbstractConnection, channel: AbstractChannel) -> asyncio.Event:
+    """Set when either is closed, by whomever."""
+    lost = asyncio.Event()
+    connection.close_callbacks.add(lambda *_: lost.set())
+    channel.close_callbacks.add(lambda *_: lost.set())
+    return lost
+
+
+def _user_id(settings: Settings) -> str | None:
+    """RabbitMQ checks it against the connection's user, and the consumers against who may ask for what."""
+    return None if "@" in settings.rabbitmq_url else "ingress"
+
+
+def _seconds_until_last_deadline(commands: Sequence[AnyCommand]) -> timedelta | None:
+    deadlines = [command.deadline_at for command in commands if command.deadline_at is not None]
+    if len(deadlines) < len(commands):
+        return None
+    return max(timedelta(milliseconds=1), max(deadlines) - datetime.now(UTC))

@@ -1,0 +1,35 @@
+"""What does a request have at hand?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sanic import Request
+
+from contracts.settings import Settings
+from db.postgres import Pool
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from ingress.gate import Gate
+    from ingress.passwords import Passwords
+
+
+@dataclass(frozen=True)
+class IngressResources:
+    """Everything with a lifetime that the routes share: opened before the first request, closed after the last."""
+
+    settings: Settings
+    pool: Pool
+    redis: Redis
+    gate: Gate
+    passwords: Passwords
+    command_bus: Any
+
+
+def resources_of(request: Request) -> IngressResources:
+    """What `create_app` has opened for this process."""
+    resources: IngressResources = request.app.ctx.resources
+    return resources

@@ -1,0 +1,122 @@
+"""How does somebody get an account and a session?"""
+
+import re
+from http import HTTPStatus
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+from sanic import Blueprint, HTTPResponse, Request
+
+from db.sessions import create_session, destroy_session, read_cookie
+from db.users import User, create_user, find_user, find_user_for_login
+from ingress.gate import Bucket, admitted, admitted_address, session_cookie
+from ingress.passwords import PASSWORD_MAX_BYTES
+from ingress.request_body import RequestModel, read_json
+from ingress.resources import IngressResources, resources_of
+from ingress.responses import ProblemCode, empty_response, json_response, problem
+from ingress.security_headers import is_https
+
+auth = Blueprint("auth", url_prefix="/api/auth")
+
+# What browsers take for an address: https://html.spec.whatwg.org/multipage/input.html#email-state-(type=email)
+_EMAIL = re.compile(r"[a-z0-9.!#$%&'*+/=?^_`{|}~-]+@[a-z0-9-]+(\.[a-z0-9-]+)+")
+EMAIL_MAX_LENGTH = 254
+
+
+def _normalised_email(text: str) -> str:
+    email = text.strip().lower()
+    if len(email) > EMAIL_MAX_LENGTH or not _EMAIL.fullmatch(email):
+        raise ValueError("not an e-mail address")
+    return email
+
+
+def _hashable_password(password: str) -> str:
+    if len(password.encode()) > PASSWORD_MAX_BYTES:
+        raise ValueError(f"at most {PASSWORD_MAX_BYTES} bytes in UTF-8: bcrypt reads no further")
+    return password
+
+
+def _stripped_name(text: str) -> str:
+    name = text.strip()
+    if not name:
+        raise ValueError("must not be empty")
+    return name
+
+
+class RegisterRequest(RequestModel):
+    """A new account."""
+
+    email: Annotated[str, AfterValidator(_normalised_email)]
+    password: Annotated[str, Field(min_length=8, repr=False), AfterValidator(_hashable_password)]
+    name: Annotated[str, Field(max_length=255), AfterValidator(_stripped_name)]
+
+
+class LoginRequest(RequestModel):
+    """Whatever was typed: what cannot be right is answered as what is not right."""
+
+    email: str
+    password: str = Field(repr=False)
+
+
+@auth.post("/register")
+async def register(request: Request) -> HTTPResponse:
+    """Make an account and log in."""
+    await admitted_address(request, Bucket.AUTH)
+    wanted = read_json(request, RegisterRequest)
+    resources = resources_of(request)
+    password_hash = await resources.passwords.hash(wanted.password)
+    user = await create_user(resources.pool, email=wanted.email, password_hash=password_hash, name=wanted.name)
+    if user is None:
+        return problem(ProblemCode.EMAIL_TAKEN)
+    return await _logged_in(request, user, HTTPStatus.CREATED)
+
+
+@auth.post("/login")
+async def login(request: Request) -> HTTPResponse:
+    """Start a session. The answer to a wrong password and to an unknown address is the same, and takes as long."""
+    await admitted_address(request, Bucket.AUTH)
+    given = read_json(request, LoginRequest)
+    resources = resources_of(request)
+    found = await find_user_for_login(resources.pool, given.email.strip().lower())
+    user, password_hash = found if found is not None else (None, None)
+    if not await resources.passwords.matches(given.password, password_hash) or user is None:
+        return problem(ProblemCode.WRONG_CREDENTIALS)
+    return await _logged_in(request, user, HTTPStatus.OK)
+
+
+@auth.post("/logout")
+async def logout(request: Request) -> HTTPResponse:
+    """End the session, if there is one; the answer is the same either way."""
+    await admitted_address(request, Bucket.OTHER)
+    resources = resources_of(request)
+    await _end_presented_session(request, resources)
+    return empty_response(headers={"set-cookie": _cookie(resources, "", seconds=0)})
+
+
+@auth.get("/me")
+async def me(request: Request) -> HTTPResponse:
+    """The account of whoever is asking."""
+    asker = await admitted(request, Bucket.OTHER)
+    user = await find_user(resources_of(request).pool, asker.user_id)
+    return json_response(user) if user is not None else problem(ProblemCode.UNAUTHENTICATED)
+
+
+async def _logged_in(request: Request, user: User, status: HTTPStatus) -> HTTPResponse:
+    resources = resources_of(request)
+    # A session that somebody else may have planted or read before must not become a logged-in one.
+    await _end_presented_session(request, resources)
+    seconds = resources.settings.session_seconds
+    value = await create_session(resources.redis, user_id=user.id, role=user.role, seconds=seconds)
+    return json_response(user, status, {"set-cookie": _cookie(resources, value, seconds=seconds)})
+
+
+async def _end_presented_session(request: Request, resources: IngressResources) -> None:
+    presented = session_cookie(request, resources.gate.cookie_name)
+    session = read_cookie(presented) if presented else None
+    if session is not None:
+        await destroy_session(resources.redis, session)
+
+
+def _cookie(resources: IngressResources, value: str, *, seconds: int) -> str:
+    secure = "; Secure" if is_https(resources.settings.public_url) else ""
+    return f"{resources.gate.cookie_name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}"

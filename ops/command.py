@@ -1,0 +1,21 @@
+"""What can an operator ask `boxoffice` to do? Each subcommand lives in a module of its own and is registered here."""
+
+import typer
+
+from ops.stack import down, logs, run, status, up
+
+app = typer.Typer(
+    help="Ticketing for the worst ten minutes of the year: run it, watch it, prove it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,  # they may hold passwords
+)
+
+app.command("run")(run.run)
+app.command("up")(up.up)
+app.command("down")(down.down)
+app.command("status")(status.status)
+app.command("logs")(logs.logs)
+
+if __name__ == "__main__":
+    app()

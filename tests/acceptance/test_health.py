@@ -1,0 +1,91 @@
+"""Is it alive, is it ready, and does it leave politely?"""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+
+from contracts.settings import PREFIX, Settings
+from tests.eventually import eventually
+
+
+def a_free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@pytest.fixture(params=[1, 2], ids=["one process", "two workers"])
+async def ingress(
+    settings: Settings, request: pytest.FixtureRequest
+) -> AsyncIterator[tuple[str, asyncio.subprocess.Process]]:
+    """An ingress of its own, to be told to stop; yields its address and its process."""
+    port = a_free_port()
+    ours = settings.model_copy(
+        update={"http_port": port, "ingress_workers": request.param, "bcrypt_cost": 12, "drain_seconds": 5.0}
+    )
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(PREFIX)}
+    environment |= {f"{PREFIX}{name.upper()}": str(value) for name, value in ours.model_dump().items()}
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "ingress", env=environment)
+    yield f"http://127.0.0.1:{port}", process
+    if process.returncode is None:
+        process.kill()
+    await process.wait()
+
+
+async def status_of(client: aiohttp.ClientSession, path: str) -> int:
+    try:
+        async with client.get(path) as answer:
+            return answer.status
+    except aiohttp.ClientError:
+        return 0
+
+
+async def is_ready(client: aiohttp.ClientSession) -> bool:
+    return await status_of(client, "/ready") == 204
+
+
+async def says_no(client: aiohttp.ClientSession) -> bool:
+    return await status_of(client, "/ready") == 503
+
+
+async def test_it_finishes_what_it_has_begun_and_leaves(ingress: tuple[str, asyncio.subprocess.Process]) -> None:
+    url, process = ingress
+    async with aiohttp.ClientSession(url) as client:
+        await eventually(lambda: is_ready(client), within_seconds=20)
+        assert await status_of(client, "/live") == 204
+        # A quarter of a second of hashing, under way when the signal comes.
+        slow = asyncio.create_task(client.post("/api/auth/login", json={"email": "a@b.example", "password": "x"}))
+        await eventually(lambda: status_of(client, "/live"))
+        process.send_signal(signal.SIGTERM)
+        await eventually(lambda: says_no(client))
+        answer = await slow
+        assert answer.status == 401
+        async with asyncio.timeout(5 + 3):
+            assert await process.wait() == 0
+        assert await status_of(client, "/live") == 0
+
+
+async def test_health_names_every_server(ingress: tuple[str, asyncio.subprocess.Process]) -> None:
+    url, _ = ingress
+    async with aiohttp.ClientSession(url) as client:
+        await eventually(lambda: is_ready(client), within_seconds=20)
+        report = await (await client.get("/health")).json()
+        assert report["status"] == "ok"
+        assert set(report["servers"]) == {"postgres", "redis", "rabbitmq"}
+        assert all(server["ok"] and server["milliseconds"] >= 0 for server in report["servers"].values())
+
+
+async def test_metrics_are_there_for_prometheus(ingress_url: str) -> None:
+    async with aiohttp.ClientSession(ingress_url) as client:
+        await client.get("/api/auth/me", headers={"cookie": f"session={'0' * 32}.{'A' * 43}"})
+        answer = await client.get("/metrics")
+        text = await answer.text()
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert "boxoffice_gate_requests_total 1.0" in text
+    assert "process_resident_memory_bytes" in text

@@ -1,0 +1,107 @@
+"""What does every test have at hand?
+
+Real servers: the private stack `test`, started once before the first test that needs it and stopped after the last. Tests
+share it and run in parallel, because each makes its own event. Tests that kill servers have stacks of their own.
+"""
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import asyncpg
+import pytest
+
+from contracts.settings import Settings
+from db.migrate import migrate
+from db.postgres import open_pool
+from ops.stack import Stack
+from tests.builders import OnSale, an_event_on_sale, settings_of
+
+SERVERS = ("postgres", "redis", "rabbitmq", "payments", "mail")
+NEED_NO_SERVERS = ("tests/unit", "tests/model")
+
+
+def shared_stack() -> Stack:
+    """The stack all tests share."""
+    return Stack("test", 9400)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the shared stack, once, in the process that hands out the tests."""
+    if hasattr(config, "workerinput") or not _needs_servers(config):
+        return
+    import asyncio
+
+    stack = shared_stack()
+    stack.up(SERVERS)
+    asyncio.run(_fresh_database(stack))
+    config.add_cleanup(stack.down)
+
+
+def _needs_servers(config: pytest.Config) -> bool:
+    if config.option.collectonly or os.environ.get("BOXOFFICE_TEST_SERVERS") == "no":
+        return False
+    chosen = [argument.removeprefix("./") for argument in config.args]
+    return any(not argument.startswith(NEED_NO_SERVERS) for argument in chosen)
+
+
+async def _fresh_database(stack: Stack) -> None:
+    """Migrate, and forget what earlier runs left: what the test stack holds is nobody's."""
+    url = settings_of(stack).postgres_url
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    finally:
+        await connection.close()
+    await migrate(url)
+
+
+@pytest.fixture(scope="session")
+def stack() -> Stack:
+    """The shared stack; kill nothing of it."""
+    return shared_stack()
+
+
+@pytest.fixture
+def settings(stack: Stack) -> Settings:
+    """Settings that point at the shared stack, with cheap passwords."""
+    return settings_of(stack)
+
+
+@pytest.fixture
+async def pool(settings: Settings) -> AsyncIterator[Any]:
+    """A pool on the shared database."""
+    opened = await open_pool(settings, application_name="test")
+    yield opened
+    opened.terminate()
+
+
+AnEvent = Callable[..., Awaitable[OnSale]]
+
+
+@pytest.fixture
+async def an_event(settings: Settings, pool: Any) -> AsyncIterator[AnEvent]:
+    """A factory of events on sale, each with its own engine: `sale = await an_event(seats=60)`."""
+    made: list[OnSale] = []
+
+    async def make(**fields: Any) -> OnSale:
+        sale = await an_event_on_sale(settings, pool, **fields)
+        made.append(sale)
+        return sale
+
+    yield make
+    for sale in made:
+        with suppress(Exception):
+            await sale.close()
+
+
+@pytest.fixture
+async def sale(an_event: AnEvent) -> OnSale:
+    """An event of 60 seats, on sale."""
+    return await an_event()
+
+
+@pytest.fixture(scope="session")
+def _ingress(stack: Stack) -> Iterator[str]:
+    yield stack.environment()["BOXOFFICE_PUBLIC_URL"]
