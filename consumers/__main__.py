@@ -30,7 +30,7 @@ Role = Callable[[Settings, asyncio.Event], Awaitable[None]]
 # Where each role's `run(settings, stopping)` is; imported when it is wanted, so that a mailer loads no payment library.
 ROLES = {
     "commands": "consumers.event_commands.queues",
-    "payments": "consumers.payments.stage",
+    "payments": "consumers.payments.role",
     "relay": "consumers.outbox_relay",
     "notifications": "consumers.notifications",
     "analytics": "consumers.analytics",

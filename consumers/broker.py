@@ -7,7 +7,7 @@ whoever tries again must reckon with two.
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 from typing import Self
 
@@ -88,13 +88,12 @@ class ConfirmedPublisher:
         self._connection: AbstractRobustConnection | None = None
         self._channel: AbstractRobustChannel | None = None
         self._in_flight: dict[str, asyncio.Event] = {}
+        self._replacing = asyncio.Lock()
 
     async def open(self) -> Self:
         """Connect; raises OSError or AMQPError when the broker is not there."""
         self._connection = await connect(self._settings, self._user, name=self._name)
-        # Without on_return_raises, a message that went nowhere would look like one that arrived.
-        self._channel = self._connection.channel(publisher_confirms=True, on_return_raises=True)
-        await self._channel.initialize(timeout=CONNECT_TIMEOUT_SECONDS)
+        self._channel = await self._new_channel(self._connection)
         return self
 
     async def close(self) -> None:
@@ -123,6 +122,8 @@ class ConfirmedPublisher:
         channel = self._channel
         if channel is None:
             raise BrokerBusy("the publisher is closed")
+        # RabbitMQ checks this against the connection's user, and the engine checks who may send which command.
+        message.user_id = None if "@" in self._settings.rabbitmq_url else self._user
         try:
             async with asyncio.timeout(timeout_seconds), self._alone_with(message.message_id):
                 to = await channel.get_exchange(exchange, ensure=False)
@@ -132,6 +133,7 @@ class ConfirmedPublisher:
         except DeliveryError as refused:
             raise QueueFull(f"a queue behind {exchange} for {routing_key} is full") from refused
         except ChannelClosed as closed:
+            await self._replace(channel)
             raise Refused(f"{exchange} {routing_key}: {closed}") from closed
         except TimeoutError as late:
             raise BrokerBusy(f"no confirm within {timeout_seconds} s") from late
@@ -143,6 +145,21 @@ class ConfirmedPublisher:
                 raise
             # aiormq cancels what waits for a confirm when it gives up a connection; nobody has cancelled us.
             raise BrokerBusy("the connection is gone") from None
+
+    async def _new_channel(self, connection: AbstractRobustConnection) -> AbstractRobustChannel:
+        # Without on_return_raises, a message that went nowhere would look like one that arrived.
+        channel = connection.channel(publisher_confirms=True, on_return_raises=True)
+        await channel.initialize(timeout=CONNECT_TIMEOUT_SECONDS)
+        return channel
+
+    async def _replace(self, closed: AbstractRobustChannel) -> None:
+        """Publish on another channel from now on: this one comes back by itself, but does not say when."""
+        async with self._replacing:
+            if self._channel is not closed or self._connection is None:
+                return  # somebody else, whose message was on its way at the same time, has done it
+            with suppress(*CONNECTION_EXCEPTIONS, TimeoutError):
+                self._channel = await self._new_channel(self._connection)
+                await closed.close()
 
     @asynccontextmanager
     async def _alone_with(self, message_id: str | None) -> AsyncIterator[None]:

@@ -236,11 +236,11 @@ async def queues_without_policy(settings: Settings) -> list[str]:
 
     Policies cannot be set or seen over AMQP; a fresh broker loads them from rabbitmq/definitions.json.
     """
-    account = aiohttp.BasicAuth("operator", settings.rabbitmq_operator_password)
+    account = {"Authorization": aiohttp.encode_basic_auth("operator", settings.rabbitmq_operator_password)}
     url = f"{settings.rabbitmq_management_url}/api/queues/{topology.VHOST}?columns=name,policy"
     timeout = aiohttp.ClientTimeout(total=BROKER_TIMEOUT_SECONDS)
     async with (
-        aiohttp.ClientSession(auth=account, timeout=timeout, raise_for_status=True) as session,
+        aiohttp.ClientSession(headers=account, timeout=timeout, raise_for_status=True) as session,
         session.get(url) as response,
     ):
         queues = await response.json()

@@ -7,7 +7,7 @@ kept in Redis for a while, beside a note of what was asked and until when it cou
 import json
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from redis.asyncio import Redis
@@ -88,11 +88,11 @@ async def is_under_way(pool: Pool, event_id: EventId, user_id: UserId, command_i
     return order is not None and order["answer"] is None
 
 
-def _seats_reserved(event_id: EventId, hold: dict[str, object]) -> SeatsReserved:
+def _seats_reserved(event_id: EventId, hold: Any) -> SeatsReserved:
     columns = (hold["ids"], hold["sections"], hold["rows"], hold["numbers"], hold["prices"])
     seats = tuple(
         SoldSeat(seat_id=SeatId(seat_id), section=section, row=row, seat_number=number, price=price)
-        for seat_id, section, row, number, price in zip(*columns, strict=True)  # type: ignore[call-overload]
+        for seat_id, section, row, number, price in zip(*columns, strict=True)
     )
     return SeatsReserved(
         hold_id=HoldId(hold["id"]),

@@ -95,7 +95,6 @@ class Books:
     items: list[ItemRecord]
     tickets: list[TicketRecord]
     payments: list[PaymentRecord]
-    order_ids_elsewhere: frozenset[UUID]
     late_message_count: int
 
 
@@ -123,11 +122,13 @@ async def read_books(pool: Pool, event_id: EventId) -> Books:
             items=await _read(connection, _SQL.list_items, event_id, ItemRecord),
             tickets=await _read(connection, _SQL.list_tickets, event_id, TicketRecord),
             payments=await _read(connection, _SQL.list_payments, event_id, PaymentRecord),
-            order_ids_elsewhere=frozenset(
-                record["id"] for record in await connection.fetch(_SQL.list_orders_elsewhere, event_id)
-            ),
             late_message_count=await connection.fetchval(_SQL.count_late_messages, OUTBOX_LATE_SECONDS),
         )
+
+
+async def list_owners(pool: Pool) -> dict[UUID, EventId]:
+    """Which event each order of the database is for."""
+    return {record["id"]: EventId(record["event_id"]) for record in await pool.fetch(_SQL.list_owners, timeout=120.0)}
 
 
 async def list_event_ids(pool: Pool) -> list[EventId]:

@@ -13,15 +13,21 @@ from sanic.response import HTTPResponse
 from contracts.settings import Settings
 from db.postgres import TRANSIENT_ERRORS, open_pool
 from db.redis import REDIS_AWAY, open_redis
+from ingress.command_bus import CommandBus
 from ingress.gate import Gate
 from ingress.passwords import HashingBusy, Passwords
 from ingress.resources import IngressResources
 from ingress.responses import ProblemCode, Refusal, problem
 from ingress.routes.auth import auth
+from ingress.routes.checkout import checkout
+from ingress.routes.commands import commands
 from ingress.routes.health import health
+from ingress.routes.orders import orders
+from ingress.routes.seats import seats
+from ingress.seat_lists import SeatLists
 from ingress.security_headers import EncodedHeaders, security_headers
 
-BLUEPRINTS = (health, auth)
+BLUEPRINTS = (auth, seats, checkout, orders, commands, health)
 
 REQUEST_TIMEOUT_SECONDS = 15
 # Above the longest a route waits by itself (a checkout's deadline), so that it is the route that answers.
@@ -34,12 +40,12 @@ HEADERS_MAX_BYTES = 8192
 NOTICE_SECONDS_MAX = 1.0
 
 PROBLEM_OF_STATUS: dict[int, ProblemCode] = {
-    400: ProblemCode.INVALID_REQUEST,
+    400: ProblemCode.MALFORMED_REQUEST,
     404: ProblemCode.NOT_FOUND,
     405: ProblemCode.METHOD_NOT_ALLOWED,
-    408: ProblemCode.UNAVAILABLE,
+    408: ProblemCode.REQUEST_TIMEOUT,
     413: ProblemCode.BODY_TOO_LARGE,
-    417: ProblemCode.INVALID_REQUEST,
+    417: ProblemCode.MALFORMED_REQUEST,
     503: ProblemCode.UNAVAILABLE,
 }
 
@@ -105,23 +111,16 @@ def _configure(app: "Sanic[Any, Any]", settings: Settings) -> None:
 
 async def _open_resources(app: "Sanic[Any, Any]") -> None:
     settings: Settings = app.ctx.settings
+    pool, redis = await open_pool(settings, application_name="ingress"), open_redis(settings)
     app.ctx.resources = IngressResources(
         settings=settings,
-        pool=await open_pool(settings, application_name="ingress"),
-        redis=open_redis(settings),
+        pool=pool,
+        redis=redis,
         gate=Gate(settings),
         passwords=Passwords(settings),
-        command_bus=await _open_command_bus(settings),
+        command_bus=await CommandBus.open(settings, redis),
+        seat_lists=SeatLists(pool),
     )
-
-
-async def _open_command_bus(settings: Settings) -> Any:
-    # To become: `await CommandBus.open(settings)`, imported at the top.
-    try:
-        from ingress.command_bus import CommandBus  # type: ignore[import-not-found]
-    except ModuleNotFoundError:
-        return None
-    return await CommandBus.open(settings)
 
 
 async def _say_that_we_leave(app: "Sanic[Any, Any]") -> None:
@@ -132,8 +131,7 @@ async def _say_that_we_leave(app: "Sanic[Any, Any]") -> None:
 
 async def _close_resources(app: "Sanic[Any, Any]") -> None:
     resources: IngressResources = app.ctx.resources
-    if resources.command_bus is not None:
-        await resources.command_bus.close()
+    await resources.command_bus.close()
     await resources.gate.close()
     resources.passwords.close()
     await resources.redis.aclose()

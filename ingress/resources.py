@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sanic import Request
 
@@ -13,8 +13,10 @@ from db.postgres import Pool
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
+    from ingress.command_bus import CommandBus
     from ingress.gate import Gate
     from ingress.passwords import Passwords
+    from ingress.seat_lists import SeatLists
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,8 @@ class IngressResources:
     redis: Redis
     gate: Gate
     passwords: Passwords
-    command_bus: Any
+    command_bus: CommandBus
+    seat_lists: SeatLists
 
 
 def resources_of(request: Request) -> IngressResources:

@@ -29,6 +29,8 @@ class ProblemCode(StrEnum):
     WRONG_CREDENTIALS = "wrong_credentials"
     FORBIDDEN = "forbidden"
     CROSS_SITE_REQUEST = "cross_site_request"
+    MALFORMED_REQUEST = "malformed_request"
+    REQUEST_TIMEOUT = "request_timeout"
     INVALID_JSON = "invalid_json"
     INVALID_REQUEST = "invalid_request"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
@@ -86,6 +88,8 @@ STATUS_OF_PROBLEM: dict[ProblemCode, HTTPStatus] = {
     ProblemCode.WRONG_CREDENTIALS: HTTPStatus.UNAUTHORIZED,
     ProblemCode.FORBIDDEN: HTTPStatus.FORBIDDEN,
     ProblemCode.CROSS_SITE_REQUEST: HTTPStatus.FORBIDDEN,
+    ProblemCode.MALFORMED_REQUEST: HTTPStatus.BAD_REQUEST,
+    ProblemCode.REQUEST_TIMEOUT: HTTPStatus.REQUEST_TIMEOUT,
     ProblemCode.INVALID_JSON: HTTPStatus.BAD_REQUEST,
     ProblemCode.INVALID_REQUEST: HTTPStatus.UNPROCESSABLE_ENTITY,
     ProblemCode.UNSUPPORTED_MEDIA_TYPE: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
@@ -105,6 +109,8 @@ WHAT_TO_DO_ABOUT: dict[ProblemCode, str] = {
     ProblemCode.WRONG_CREDENTIALS: "Check the e-mail address and the password.",
     ProblemCode.FORBIDDEN: "Ask somebody who may.",
     ProblemCode.CROSS_SITE_REQUEST: "Send the request from our own site, or from a program that sends no Origin.",
+    ProblemCode.MALFORMED_REQUEST: "Send HTTP/1.1 as RFC 9112 describes it.",
+    ProblemCode.REQUEST_TIMEOUT: "Send the whole request at once.",
     ProblemCode.INVALID_JSON: "Send one JSON object in UTF-8, each key once, without NaN or Infinity.",
     ProblemCode.INVALID_REQUEST: "Correct the fields that `errors` points at.",
     ProblemCode.UNSUPPORTED_MEDIA_TYPE: "Send the body with Content-Type: application/json.",

@@ -4,7 +4,7 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 from uuid import UUID
@@ -19,15 +19,17 @@ from rich.text import Text
 from contracts.ids import EventId
 from contracts.settings import Settings, UnusableSettings
 from db.postgres import Pool, open_pool
-from db.proof import Books, UnknownEvent, list_event_ids, read_books
+from db.proof import Books, UnknownEvent, list_event_ids, list_owners, read_books
 from ops.payment_simulator.log_reader import MoneyLog, UnreadableMoneyLog, read_money_log
 from ops.proof.house import HOUSE_CHECKS
-from ops.proof.money import MONEY_CHECKS, MoneyTrail
+from ops.proof.money import MONEY_CHECKS, MoneyTrail, shares_of
 from ops.proof.report import CheckResult, Report, merged
 from ops.proof.sales import SALES_CHECKS, UNDECIDED
 from ops.stack import Stack, StackProblem
 
 CLEAN, DIFFERENT, COULD_NOT_CHECK = 0, 1, 2
+
+_NOTHING = MoneyLog({})
 
 DIFFERENCES_SHOWN = 20  # of each check
 WATCH_SECONDS = 3.0
@@ -97,15 +99,27 @@ async def _verify(pool: Pool, event_ids: Sequence[EventId], money_log_path: Path
     before = await _read_money(money_log_path)
     books = [await read_books(pool, event_id) for event_id in event_ids]
     after = await _read_money(money_log_path)
-    return [await asyncio.to_thread(examine, one, before, after) for one in books]
+    if before is None or after is None:
+        return [await asyncio.to_thread(examine, one, None, None) for one in books]
+    owners = await list_owners(pool)
+    shares_before, shares_after = shares_of(before, owners), shares_of(after, owners)
+    return [
+        await asyncio.to_thread(examine, one, _share(shares_before, one.event_id), _share(shares_after, one.event_id))
+        for one in books
+    ]
 
 
 async def _read_money(path: Path | None) -> MoneyLog | None:
     return None if path is None else await asyncio.to_thread(read_money_log, path)
 
 
+def _share(shares: Mapping[EventId | None, MoneyLog], event_id: EventId) -> MoneyLog:
+    """What concerns this event: its own payments, and those that are nobody's, which every event is told of."""
+    return MoneyLog({**shares.get(event_id, _NOTHING).intents, **shares.get(None, _NOTHING).intents})
+
+
 def examine(books: Books, before: MoneyLog | None, after: MoneyLog | None) -> Report:
-    """Every check on one event's books; those of money only when the provider's log is at hand."""
+    """Every check on one event's books; those of money only with its share of the provider's log, before and after."""
     results = [check.run(books) for check in (*HOUSE_CHECKS, *SALES_CHECKS)]
     if before is not None and after is not None:
         trail = MoneyTrail(before=before, books=books, after=after)

@@ -42,6 +42,11 @@ class BrokerProbe:
         assert self._channel is not None
         return self._channel
 
+    async def fresh_channel(self) -> AbstractChannel:
+        """A channel for what may fail: the broker closes a channel over an error."""
+        assert self._connection is not None
+        return await self._connection.channel()
+
     async def make_queue(
         self, name: str, *, arguments: Mapping[str, Any] | None = None, bound_to: tuple[str, str] | None = None
     ) -> str:

@@ -94,10 +94,11 @@ def decide_payment_declined(sale: Sale, command: PaymentDeclined) -> AnyReply:
     held_until = max(hold.held_until, sale.now + sale.terms.decline_grace)
     sale.set_held_until(hold, seats, held_until, seats_until=held_until)
     sale.arm(hold)
+    unavailable = command.decline_code == RejectionCode.PAYMENT_UNAVAILABLE.value
     sale.answer_later(
         order,
         Rejected(
-            code=RejectionCode.PAYMENT_DECLINED,
+            code=RejectionCode.PAYMENT_UNAVAILABLE if unavailable else RejectionCode.PAYMENT_DECLINED,
             detail=command.message or command.decline_code,
             order_id=order.id,
             held_until=held_until,

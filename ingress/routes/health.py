@@ -81,8 +81,7 @@ async def _state(check: Awaitable[Any]) -> dict[str, Any]:
 
 
 async def _broker_answers(resources: IngressResources) -> None:
-    bus = resources.command_bus
-    if bus is not None and not bus.is_connected:
+    if not resources.command_bus.is_connected:
         raise ConnectionError("not connected to the broker")
 
 

@@ -13,12 +13,14 @@ So the log is read twice, before and after; it only ever grows. With that no che
 look away from orders that are in flight: money captured for an order that was still pending a moment later is a difference.
 """
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from uuid import UUID
 
+from contracts.ids import EventId
 from contracts.money import UnusableAmount, to_minor_units
 from db.proof import Books, OrderRecord
 from ops.payment_simulator.log_reader import IntentOnLog, MoneyLog
@@ -34,7 +36,7 @@ CANCELLING_MAX = timedelta(minutes=2)
 
 @dataclass(frozen=True)
 class MoneyTrail:
-    """Our books of one event between two readings of the provider's log."""
+    """Our books of one event between two readings of the provider's log, without what is for other events' orders."""
 
     before: MoneyLog
     books: Books
@@ -53,26 +55,27 @@ class MoneyTrail:
         """When anything was last done about its payment; long ago when it has none."""
         return self._touched_at.get(order.id, datetime.min.replace(tzinfo=UTC))
 
-    @cached_property
-    def foreign_order_ids(self) -> frozenset[str]:
-        """Orders of other events."""
-        return frozenset(str(order_id) for order_id in self.books.order_ids_elsewhere)
-
-    @cached_property
-    def intents_before(self) -> list[IntentOnLog]:
-        """What the provider knew before our snapshot of this event, or of no order of ours."""
-        return self._ours(self.before)
+    @property
+    def intents_before(self) -> Collection[IntentOnLog]:
+        """What the provider knew before our snapshot."""
+        return self.before.intents.values()
 
     @cached_property
     def intents_after(self) -> dict[str, list[IntentOnLog]]:
         """What it knew after it, by order."""
         found: dict[str, list[IntentOnLog]] = {order_id: [] for order_id in self.orders}
-        for intent in self._ours(self.after):
+        for intent in self.after.intents.values():
             found.setdefault(intent.order_id or "", []).append(intent)
         return found
 
-    def _ours(self, log: MoneyLog) -> list[IntentOnLog]:
-        return [intent for intent in log.intents.values() if intent.order_id not in self.foreign_order_ids]
+
+def shares_of(log: MoneyLog, owners: Mapping[UUID, EventId]) -> "dict[EventId | None, MoneyLog]":
+    """The log, event by event, as `owners` tells whose each order is; under None what no order of ours accounts for."""
+    events = {str(order_id): event_id for order_id, event_id in owners.items()}
+    shares: dict[EventId | None, dict[str, IntentOnLog]] = defaultdict(dict)
+    for intent in log.intents.values():
+        shares[events.get(intent.order_id or "")][intent.intent_id] = intent
+    return {event_id: MoneyLog(intents) for event_id, intents in shares.items()}
 
 
 def find_money_without_order(trail: MoneyTrail) -> Iterator[str]:

@@ -38,6 +38,7 @@ DEFAULT_PORT_BASE = 8400
 
 SPACE_NEEDED = 1 << 30  # bytes: RabbitMQ blocks publishers below 512 MB, PostgreSQL's log may grow to 2 GB
 ADOPTION_SECONDS = 15.0  # how long a server that already runs may take to answer before it is started anew
+FREEZE_SECONDS = 5.0  # a process in the middle of a disk write stops when that is done
 LOG_MAX = 20 << 20  # bytes; a longer log is set aside (one of them) at the next start
 TAIL_BYTES = 64 << 10  # as much of a log's end as we look through for its last lines
 LOG_TAIL = 15  # lines shown of a server that ended by itself
@@ -192,13 +193,19 @@ class Stack:
         end([*(process.family() if process else []), *self._left_behind(server)])
 
     def freeze(self, name: str) -> None:
-        """SIGSTOP: it keeps its connections and its locks, and answers nobody."""
+        """SIGSTOP: it keeps its connections and its locks, and answers nobody. Returns when all of it stands still."""
         server = self._server(name)
         if self._in_container(server):
             containers.freeze(name, self._site)
             return
-        for member in self._running(name).family():
+        family = self._running(name).family()
+        for member in family:
             member.signal(signal.SIGSTOP)
+        give_up_at = time.monotonic() + FREEZE_SECONDS
+        while any(member.is_alive() and not member.is_frozen() for member in family):
+            if time.monotonic() > give_up_at:
+                raise StackProblem(f"{name} does not stop for SIGSTOP")
+            time.sleep(0.005)
 
     def thaw(self, name: str) -> None:
         """SIGCONT after `freeze`."""

@@ -360,7 +360,7 @@ async def test_what_is_no_http_is_a_problem_too(ingress_url: str, request_bytes:
     writer.close()
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert b"content-type: application/problem+json" in answer
-    assert b'"code":"invalid_request"' in answer
+    assert b'"code":"malformed_request"' in answer
     assert b"x-content-type-options: nosniff" in answer
 
 

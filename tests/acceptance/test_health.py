@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import aiohttp
 import pytest
@@ -31,11 +32,24 @@ async def ingress(
     )
     environment = {key: value for key, value in os.environ.items() if not key.startswith(PREFIX)}
     environment |= {f"{PREFIX}{name.upper()}": str(value) for name, value in ours.model_dump().items()}
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "ingress", env=environment)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "ingress", env=environment, start_new_session=True, stderr=asyncio.subprocess.PIPE
+    )
+    async with asyncio.timeout(30):
+        await _every_worker_is_ready(process, worker_count=request.param)
     yield f"http://127.0.0.1:{port}", process
-    if process.returncode is None:
-        process.kill()
+    # The whole group: a killed manager leaves its workers behind.
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     await process.wait()
+
+
+async def _every_worker_is_ready(process: asyncio.subprocess.Process, *, worker_count: int) -> None:
+    # Nothing over HTTP says which worker answers; Sanic's log does.
+    assert process.stderr is not None
+    for _ in range(worker_count):
+        while b"Worker ready" not in (line := await process.stderr.readline()):
+            assert line, "the ingress ended before it was ready"
 
 
 async def status_of(client: aiohttp.ClientSession, path: str) -> int:

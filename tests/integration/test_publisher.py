@@ -71,6 +71,19 @@ async def test_two_messages_of_one_id_are_not_taken_for_each_other(
     assert await broker.ready_count(queue) == 10
 
 
+async def test_messages_published_together_arrive_in_their_order(
+    broker: BrokerProbe, publisher: ConfirmedPublisher
+) -> None:
+    key = f"test.{uuid4()}"
+    queue = await broker.make_queue(f"tk.test.{key}", bound_to=(topology.DOMAIN_EVENTS, key))
+    names = [str(number) for number in range(100)]
+    await asyncio.gather(
+        *(publisher.publish(a_message(n), exchange=topology.DOMAIN_EVENTS, routing_key=key) for n in names)
+    )
+    found = [await broker.take(queue) for _ in names]
+    assert [message.message_id for message in found if message] == names
+
+
 @pytest.mark.parametrize("exchange", [topology.TELEMETRY, "tk.no.such.exchange"])
 async def test_a_refusal_costs_the_channel_and_not_the_publisher(
     broker: BrokerProbe, publisher: ConfirmedPublisher, exchange: str

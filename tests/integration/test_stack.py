@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 
 import asyncpg
@@ -24,24 +25,34 @@ from ops.stack.ports import HOST, is_taken
 from ops.stack.processes import end, left_behind
 from ops.stack.server import REPOSITORY
 
-# One worker for all of them, and time for a dozen starts of RabbitMQ's six seconds each on a busy machine.
+# Best in one worker, which starts one stack for all of them; RabbitMQ needs six seconds a start, more on a busy machine.
 pytestmark = [pytest.mark.xdist_group("stack"), pytest.mark.timeout(300)]
 
-NAME, PORT_BASE = "selftest", 9440
+# Two workers, or two runs of the tests in one checkout, must not end each other's servers.
+NAME = f"selftest-{os.getpid()}"
+PORT_BLOCKS = 40
+
+
+@cache
+def port_base() -> int:
+    """A block of ports that nobody uses; neighbours begin to look in different places."""
+    blocks = [9440 + 12 * ((os.getpid() + step) % PORT_BLOCKS) for step in range(PORT_BLOCKS)]
+    return next(base for base in blocks if not any(is_taken(base + offset) for offset in range(12)))
 
 
 def a_stack() -> Stack:
     # Whatever the machine is told to use for the sale, these tests are about servers of our own.
-    return Stack(NAME, PORT_BASE, variables={"BOXOFFICE_INSTALL": os.environ.get("BOXOFFICE_INSTALL", "yes")})
+    return Stack(NAME, port_base(), variables={"BOXOFFICE_INSTALL": os.environ.get("BOXOFFICE_INSTALL", "yes")})
 
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
     stack = a_stack()
-    clear(stack)
-    stack.up(DATABASES)
-    yield stack
-    clear(stack)
+    try:
+        stack.up(DATABASES)
+        yield stack
+    finally:
+        clear(stack)
 
 
 def clear(stack: Stack) -> None:
@@ -243,7 +254,7 @@ def test_only_an_accident_counts_as_one(stack: Stack, name: str) -> None:
 
 
 def test_the_command_starts_shows_and_stops(stack: Stack) -> None:
-    environment = {**os.environ, "BOXOFFICE_STACK": NAME, "BOXOFFICE_PORT_BASE": str(PORT_BASE)}
+    environment = {**os.environ, "BOXOFFICE_STACK": NAME, "BOXOFFICE_PORT_BASE": str(port_base())}
 
     def boxoffice(*words: str) -> str:
         command = [sys.executable, "-m", "ops.command", *words]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from db.coalescer import Coalescer, CoalescerFull
+from tests.eventually import eventually
 
 
 class Echo:
@@ -28,9 +29,8 @@ def asked(coalescer: Coalescer[int, int], items: Sequence[int]) -> list[asyncio.
     return [asyncio.create_task(coalescer.ask(item)) for item in items]
 
 
-async def has_begun(echo: Echo, batches: int = 1) -> None:
-    while len(echo.batches) < batches:
-        await asyncio.sleep(0)
+async def has_begun(echo: Echo) -> None:
+    await eventually(lambda: echo.batches)
 
 
 async def test_an_idle_one_runs_at_once() -> None:

@@ -1,0 +1,325 @@
+"""What is asked of the payment provider for each order, and what is the event told?
+
+The steps N1, T2, N2 and N3 of the checkout protocol (research/reliability.md 7.2). Each is one call that may be repeated
+with the same key, or one statement; never both in one transaction. No answer is not an answer: what is unknown is left as
+it is, tried again from the ladder, and in the end read by the reconciler. Seats are never touched here: the event is told
+by a command what the provider has said, and decides under its fence.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+from uuid import uuid4
+
+from consumers.broker import ConfirmedPublisher, PublishProblem, persistent_message
+from consumers.command_sender import CommandSender
+from consumers.payments.gateway import PaymentGateway
+from consumers.payments.outcomes import (
+    ActionNeeded,
+    Authorized,
+    Canceled,
+    Captured,
+    Declined,
+    IntentCreated,
+    Outcome,
+    Refunded,
+    Refused,
+    Unavailable,
+    Unknown,
+)
+from consumers.runtime import Handler, Stage, TryAgain
+from contracts import topology, wire
+from contracts.commands import PaymentCanceled, PaymentDeclined, PaymentRefunded, SettlePayment
+from contracts.domain_events import (
+    AnyDomainEvent,
+    CapturesDue,
+    PaymentDue,
+    PaymentRequested,
+    PaymentsRequested,
+    RefundsDue,
+    VoidsDue,
+)
+from contracts.ids import CommandId, EventId, OrderId
+from contracts.replies import AddressedReply, PaymentActionNeeded
+from contracts.settings import Settings
+from db import payments as records
+from db.coalescer import Coalescer
+from db.failpoints import failpoint
+from db.postgres import Pool
+
+log = logging.getLogger(__name__)
+
+PAYMENT_UNAVAILABLE = "payment_unavailable"
+# A capture may overtake a cancellation between our reading and our asking; then the refund is the way. Twice is plenty.
+ROUNDS_MAX = 3
+
+Payment = TypeVar("Payment", PaymentRequested, PaymentDue)
+
+
+@dataclass
+class Resources:
+    """What the payment stage works with."""
+
+    settings: Settings
+    pool: Pool
+    gateway: PaymentGateway
+    publisher: ConfirmedPublisher
+    sender: CommandSender
+    slots: asyncio.Semaphore
+    storing: Coalescer[tuple[EventId, OrderId, str], bool] = field(init=False)
+    capturing: Coalescer[records.PaymentId, None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.storing = Coalescer(self._store, batch_max=256)
+        self.capturing = Coalescer(self._mark_captured, batch_max=256)
+
+    async def _store(self, intents: Sequence[tuple[EventId, OrderId, str]]) -> Sequence[bool]:
+        waiting = await records.store_intents(self.pool, intents)
+        return [order_id in waiting for _, order_id, _ in intents]
+
+    async def _mark_captured(self, payments: Sequence[records.PaymentId]) -> Sequence[None]:
+        await records.mark_captured(self.pool, payments)
+        return [None] * len(payments)
+
+
+async def authorize_payments(requested: PaymentsRequested, resources: Resources) -> None:
+    """N1, T2, N2 for each order of the message."""
+
+    async def one(payment: PaymentRequested) -> bool:
+        return await authorize(requested.event_id, payment, resources)
+
+    await _each(requested, requested.payments, one, resources)
+
+
+async def capture_payments(due: CapturesDue, resources: Resources) -> None:
+    """N3: take the money of sold orders."""
+
+    async def one(payment: PaymentDue) -> bool:
+        return await capture(due.event_id, payment, resources)
+
+    await _each(due, due.payments, one, resources)
+
+
+async def void_payments(due: VoidsDue, resources: Resources) -> None:
+    """End payments that must come to nothing."""
+
+    async def one(payment: PaymentDue) -> bool:
+        return await void(due.event_id, payment, resources)
+
+    await _each(due, due.payments, one, resources)
+
+
+async def refund_payments(due: RefundsDue, resources: Resources) -> None:
+    """Give money back."""
+
+    async def one(payment: PaymentDue) -> bool:
+        return await refund(due.event_id, payment, resources)
+
+    await _each(due, due.payments, one, resources)
+
+
+HANDLERS: dict[type[AnyDomainEvent], Handler[Resources]] = {
+    PaymentsRequested: authorize_payments,
+    CapturesDue: capture_payments,
+    VoidsDue: void_payments,
+    RefundsDue: refund_payments,
+}
+
+
+def stage(settings: Settings) -> Stage[Resources]:
+    """The payments queue and what is done with its messages."""
+    return Stage(
+        name="payments",
+        queue=topology.PAYMENTS_QUEUE,
+        user="courier",
+        prefetch=settings.stage_prefetch,
+        handlers=HANDLERS,
+    )
+
+
+# ---- one payment: True when the event has been told, False when nothing is known yet
+
+
+async def authorize(event_id: EventId, payment: PaymentRequested, resources: Resources) -> bool:
+    """Create the intent, store its id, and only then confirm it: whatever happens next, there is an id to read."""
+    created = await resources.gateway.create(
+        order_id=payment.order_id,
+        event_id=event_id,
+        amount=payment.amount,
+        currency=payment.currency,
+        key=f"{payment.provider_key}:create",
+    )
+    await failpoint("payments.after_create")
+    if isinstance(created, Unavailable):
+        return await _decline_if_never_sent(event_id, payment.order_id, resources)
+    if isinstance(created, Unknown):
+        return False
+    if isinstance(created, Refused):
+        return await tell_of(event_id, payment.order_id, "", Declined(created.code, ""), resources)
+    if not await resources.storing.ask((event_id, payment.order_id, created.intent_id)):
+        return True  # the order no longer waits for this payment: nothing is confirmed, and the void finds the intent
+    await failpoint("payments.after_store")
+    said = await resources.gateway.confirm(
+        created.intent_id, payment_method=payment.payment_method, key=f"{payment.provider_key}:confirm"
+    )
+    await failpoint("payments.after_confirm")
+    if isinstance(said, Unknown):
+        said = await resources.gateway.read(created.intent_id)
+        if isinstance(said, IntentCreated):
+            return False  # the request may still be on its way
+    if isinstance(said, Refused):
+        said = Declined(said.code, "")
+    return await tell_of(event_id, payment.order_id, created.intent_id, said, resources)
+
+
+async def capture(event_id: EventId, payment: PaymentDue, resources: Resources) -> bool:
+    """Take what was set aside. When the provider says that there is nothing to take any more, the order ends."""
+    said: Outcome = await resources.gateway.capture(payment.intent_id, key=f"{payment.provider_key}:capture")
+    if isinstance(said, Refused | Unknown):
+        said = await resources.gateway.read(payment.intent_id)
+    await failpoint("payments.after_capture")
+    if isinstance(said, Captured | Refunded):
+        await resources.capturing.ask((event_id, payment.order_id))
+        return True
+    if isinstance(said, Canceled):
+        return await tell_of(event_id, payment.order_id, payment.intent_id, said, resources)
+    return False
+
+
+async def void(event_id: EventId, payment: PaymentDue, resources: Resources) -> bool:
+    """Cancel at the provider; the seats are freed only when it says "canceled" (or has given the money back)."""
+    intent_id = payment.intent_id or await _find_intent(event_id, payment, resources)
+    if not intent_id:
+        return False
+    for _ in range(ROUNDS_MAX):
+        said: Outcome = await resources.gateway.cancel(intent_id, key=f"{payment.provider_key}:cancel")
+        if isinstance(said, Refused | Unknown):
+            said = await resources.gateway.read(intent_id)
+        await failpoint("payments.after_cancel")
+        if isinstance(said, Captured):
+            said = await _give_back(event_id, payment, intent_id, resources)
+        if isinstance(said, Canceled | Refunded):
+            return await tell_of(event_id, payment.order_id, intent_id, Canceled(), resources)
+        if isinstance(said, Unknown | Unavailable):
+            return False
+    return False
+
+
+async def refund(event_id: EventId, payment: PaymentDue, resources: Resources) -> bool:
+    """Give the money back, or, where it has only been set aside, let it go."""
+    for _ in range(ROUNDS_MAX):
+        said: Outcome = await resources.gateway.read(payment.intent_id)
+        if isinstance(said, Captured):
+            said = await _give_back(event_id, payment, payment.intent_id, resources)
+        elif not isinstance(said, Canceled | Refunded | Unknown | Unavailable):
+            said = await resources.gateway.cancel(payment.intent_id, key=f"{payment.provider_key}:cancel")
+        await failpoint("payments.after_refund")
+        if isinstance(said, Canceled | Refunded):
+            command = PaymentRefunded(command_id=_new_id(), event_id=event_id, order_id=payment.order_id)
+            await resources.sender.send(command)
+            return True
+        if isinstance(said, Unknown | Unavailable):
+            return False
+    return False
+
+
+async def tell_of(event_id: EventId, order_id: OrderId, intent_id: str, said: Outcome, resources: Resources) -> bool:
+    """Tell the event what the provider has said. False when that is nothing one could act on."""
+    match said:
+        case Authorized() | Captured():
+            command: SettlePayment | PaymentDeclined | PaymentCanceled = SettlePayment(
+                command_id=_new_id(), event_id=event_id, order_id=order_id, intent_id=intent_id
+            )
+        case Declined(code, message):
+            command = PaymentDeclined(
+                command_id=_new_id(), event_id=event_id, order_id=order_id, decline_code=code, message=message
+            )
+        case Canceled() | Refunded():
+            command = PaymentCanceled(command_id=_new_id(), event_id=event_id, order_id=order_id)
+        case ActionNeeded(client_secret):
+            return await _ask_buyer_to_act((event_id, order_id), client_secret, resources)
+        case _:
+            return False
+    await resources.sender.send(command)
+    await failpoint("payments.after_told")
+    return True
+
+
+async def _give_back(
+    event_id: EventId, payment: PaymentDue, intent_id: str, resources: Resources
+) -> Refunded | Refused | Unknown | Unavailable:
+    key = f"{payment.provider_key}:refund"
+    await records.store_refund_key(resources.pool, (event_id, payment.order_id), key)
+    said = await resources.gateway.refund(intent_id, amount=payment.amount, currency=payment.currency, key=key)
+    return Refunded() if isinstance(said, Refused) and said.code == "charge_already_refunded" else said
+
+
+async def _find_intent(event_id: EventId, payment: PaymentDue, resources: Resources) -> str | None:
+    """The intent of a payment whose creation was never answered: the same key gives the same intent, or makes one that
+    nobody will ever confirm."""
+    created = await resources.gateway.create(
+        order_id=payment.order_id,
+        event_id=event_id,
+        amount=payment.amount,
+        currency=payment.currency,
+        key=f"{payment.provider_key}:create",
+    )
+    if isinstance(created, IntentCreated):
+        return created.intent_id
+    found = await resources.gateway.find_by_order(payment.order_id)
+    return found[0].intent_id if isinstance(found, tuple) and found else None
+
+
+async def _decline_if_never_sent(event_id: EventId, order_id: OrderId, resources: Resources) -> bool:
+    """The provider is out and we have asked nothing of it: the buyer keeps the hold and hears so at once."""
+    if not await records.was_never_sent(resources.pool, (event_id, order_id)):
+        return False
+    said = Declined(PAYMENT_UNAVAILABLE, "the payment provider is not available")
+    return await tell_of(event_id, order_id, "", said, resources)
+
+
+async def _ask_buyer_to_act(payment: records.PaymentId, client_secret: str, resources: Resources) -> bool:
+    asker = await records.mark_action_needed(resources.pool, payment, client_secret)
+    if asker is None:
+        return True
+    _, order_id = payment
+    reply = AddressedReply(
+        correlation_id=asker.correlation_id,
+        command_id=CommandId(order_id),
+        reply=PaymentActionNeeded(order_id=order_id, client_secret=client_secret),
+    )
+    message = persistent_message(wire.encode_replies([reply]), type=wire.REPLIES_TYPE)
+    try:
+        await resources.publisher.publish(message, exchange=topology.REPLIES, routing_key=asker.reply_to)
+    except PublishProblem as problem:
+        # Nobody waits any more; the order itself says what is to be done.
+        log.info("asker_gone", extra={"orderId": str(order_id), "reason": str(problem)})
+    return True
+
+
+async def _each(
+    message: PaymentsRequested | CapturesDue | VoidsDue | RefundsDue,
+    payments: Sequence[Payment],
+    one: Callable[[Payment], Awaitable[bool]],
+    resources: Resources,
+) -> None:
+    """Every payment by itself: one that is not settled, or fails, is tried again alone and holds nobody up."""
+
+    async def within_slots(payment: Payment) -> bool:
+        async with resources.slots:
+            return await one(payment)
+
+    ends = await asyncio.gather(*map(within_slots, payments), return_exceptions=True)
+    left = tuple(payment for payment, end in zip(payments, ends, strict=True) if end is not True)
+    problems = [end for end in ends if isinstance(end, BaseException)]
+    for problem in problems:
+        log.warning("payment_failed", extra={"error": repr(problem)})
+    if left:
+        reason = repr(problems[0]) if problems else "the provider has not answered"
+        raise TryAgain(reason, remaining=message.model_copy(update={"payments": left}))
+
+
+def _new_id() -> CommandId:
+    return CommandId(uuid4())

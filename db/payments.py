@@ -1,0 +1,108 @@
+"""How far has each payment come?
+
+The payment stage's own notes: they say what was asked of the provider and what it said. What an order and its seats become
+of it is the engine's to decide.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from uuid import UUID
+
+from contracts.ids import CommandId, EventId, OrderId
+from db.named_queries import queries
+from db.postgres import Pool
+
+_sql = queries("payments")
+
+PaymentId = tuple[EventId, OrderId]
+
+
+@dataclass(frozen=True)
+class SilentPayment:
+    """A payment of which nothing has been heard for a while."""
+
+    event_id: EventId
+    order_id: OrderId
+    provider_key: str
+    intent_id: str | None
+    amount: Decimal
+    currency: str
+    payment_method: str
+    status: str
+    order_status: str
+    age_seconds: float
+
+
+@dataclass(frozen=True)
+class KnownPayment:
+    """Our side of a payment that the provider has listed."""
+
+    event_id: EventId
+    order_id: OrderId
+    intent_id: str
+    amount: Decimal
+    currency: str
+    provider_key: str
+    status: str
+    order_status: str
+
+
+@dataclass(frozen=True)
+class WaitingAsker:
+    """Who waits for the outcome of an order."""
+
+    reply_to: str
+    correlation_id: CommandId
+
+
+async def store_intents(pool: Pool, intents: Sequence[tuple[EventId, OrderId, str]]) -> set[OrderId]:
+    """Store which intent pays which order; returns the orders that still wait for it."""
+    records = await pool.fetch(_sql.store_intents, *map(list, zip(*intents, strict=True)))
+    return {OrderId(record["order_id"]) for record in records}
+
+
+async def mark_captured(pool: Pool, payments: Sequence[PaymentId]) -> None:
+    """The money of these has been taken."""
+    await pool.fetch(_sql.mark_captured, *map(list, zip(*payments, strict=True)))
+
+
+async def mark_action_needed(pool: Pool, payment: PaymentId, client_secret: str) -> WaitingAsker | None:
+    """The buyer must act; returns who is to be told, None when nobody waits or the order does not either."""
+    record = await pool.fetchrow(_sql.mark_action_needed, *payment, client_secret)
+    if record is None or record["reply_to"] is None or record["correlation_id"] is None:
+        return None
+    return WaitingAsker(record["reply_to"], CommandId(record["correlation_id"]))
+
+
+async def store_refund_key(pool: Pool, payment: PaymentId, key: str) -> None:
+    """Before the provider is asked, so that every retry asks with the same key."""
+    await pool.execute(_sql.store_refund_key, *payment, key)
+
+
+async def was_never_sent(pool: Pool, payment: PaymentId) -> bool:
+    """Whether it is certain that no card has been asked for this payment."""
+    return bool(await pool.fetchval(_sql.was_never_sent, *payment))
+
+
+async def take_silent(pool: Pool, *, silent_seconds: float, limit: int) -> list[SilentPayment]:
+    """Claim payments that have been silent for so long."""
+    return [SilentPayment(**record) for record in await pool.fetch(_sql.take_silent, silent_seconds, limit)]
+
+
+async def find_by_intents(pool: Pool, intent_ids: Sequence[str]) -> dict[str, KnownPayment]:
+    """Our payments by the provider's intent ids."""
+    records = await pool.fetch(_sql.find_by_intents, list(intent_ids))
+    return {record["intent_id"]: KnownPayment(**record) for record in records}
+
+
+async def record_break(
+    pool: Pool, kind: str, *, event_id: UUID | None, order_id: UUID | None, intent_id: str, detail: str
+) -> None:
+    """Write a difference down, once while it is open."""
+    await pool.execute(_sql.record_break, kind, event_id, order_id, intent_id, detail)
+
+
+async def close_break(pool: Pool, kind: str, intent_id: str) -> None:
+    """The difference is no more."""
+    await pool.execute(_sql.close_break, kind, intent_id)

@@ -1,0 +1,61 @@
+-- name: store_intents
+-- T2: only while the order still waits for this payment; whoever finds it gone does not confirm.
+UPDATE payments p
+   SET intent_id = c.intent_id, status = CASE WHEN p.status = 'requested' THEN 'created' ELSE p.status END,
+       touched_at = now()
+  FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS c (event_id, order_id, intent_id), orders o
+ WHERE p.event_id = c.event_id AND p.order_id = c.order_id
+   AND o.event_id = c.event_id AND o.id = c.order_id AND o.status = 'pending'
+RETURNING p.order_id;
+
+-- name: mark_captured
+UPDATE payments p
+   SET status = 'captured', touched_at = now()
+  FROM unnest($1::uuid[], $2::uuid[]) AS c (event_id, order_id)
+ WHERE p.event_id = c.event_id AND p.order_id = c.order_id AND p.status = 'authorized'
+RETURNING p.order_id;
+
+-- name: mark_action_needed
+UPDATE payments p
+   SET status = 'action_needed', client_secret = $3, touched_at = now()
+  FROM orders o
+ WHERE p.event_id = $1 AND p.order_id = $2 AND p.status IN ('created', 'action_needed')
+   AND o.event_id = p.event_id AND o.id = p.order_id AND o.status = 'pending'
+RETURNING o.reply_to, o.correlation_id;
+
+-- name: store_refund_key
+UPDATE payments SET refund_key = $3, touched_at = now() WHERE event_id = $1 AND order_id = $2;
+
+-- name: was_never_sent
+-- The intent's id is stored before the payment is confirmed: without one, no card has been asked.
+SELECT status = 'requested' AND intent_id IS NULL FROM payments WHERE event_id = $1 AND order_id = $2;
+
+-- name: take_silent
+-- Touching claims: a second reconciler finds these fresh and leaves them alone.
+UPDATE payments p
+   SET touched_at = now()
+  FROM (SELECT p.event_id, p.order_id, o.status AS order_status, extract(epoch FROM now() - o.created_at)::float8 AS age_seconds
+          FROM payments p
+          JOIN orders o ON o.event_id = p.event_id AND o.id = p.order_id
+         WHERE (o.status IN ('pending', 'voiding', 'refunding') OR (o.status = 'completed' AND p.status = 'authorized'))
+           AND p.touched_at < now() - make_interval(secs => $1)
+         ORDER BY p.touched_at
+         LIMIT $2
+           FOR UPDATE OF p SKIP LOCKED) AS silent
+ WHERE p.event_id = silent.event_id AND p.order_id = silent.order_id
+RETURNING p.event_id, p.order_id, p.provider_key, p.intent_id, p.amount, p.currency, p.payment_method, p.status,
+          silent.order_status, silent.age_seconds;
+
+-- name: find_by_intents
+SELECT p.event_id, p.order_id, p.intent_id, p.amount, p.currency, p.provider_key, p.status, o.status AS order_status
+  FROM payments p
+  JOIN orders o ON o.event_id = p.event_id AND o.id = p.order_id
+ WHERE p.intent_id = ANY($1::text[]);
+
+-- name: record_break
+INSERT INTO breaks (kind, event_id, order_id, intent_id, detail)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (kind, intent_id) WHERE repaired_at IS NULL DO NOTHING;
+
+-- name: close_break
+UPDATE breaks SET repaired_at = now() WHERE kind = $1 AND intent_id = $2 AND repaired_at IS NULL;
