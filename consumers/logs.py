@@ -18,3 +18,5 @@ def set_up_logging(level: int = logging.INFO) -> None:
     root.setLevel(level)
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
+    # aio_pika says the same of every failed attempt to connect, and says what it does about it.
+    logging.getLogger("aiormq.connection").setLevel(logging.CRITICAL)

@@ -3,16 +3,20 @@
 One message per batch and kind, never one per hold: a message each would cost more than the sale.
 """
 
+from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 
 from pydantic import AwareDatetime, Field, TypeAdapter
 
 from contracts.ids import EventId, HoldId, OrderId, SeatId, TicketId, UserId
-from contracts.value import Amount, Value
+from contracts.value import PLAIN, Amount, Value
 
 
-class DueHold(Value):
+@dataclass(frozen=True, slots=True)
+class DueHold:
     """A hold and when it ends."""
+
+    __pydantic_config__ = PLAIN
 
     hold_id: HoldId
     held_until: AwareDatetime
@@ -123,8 +127,11 @@ class OrdersCancelled(Value):
     orders: tuple[OrderNotice, ...]
 
 
-class SeatChange(Value):
+@dataclass(frozen=True, slots=True)
+class SeatChange:
     """What a seat has become."""
+
+    __pydantic_config__ = PLAIN
 
     seat_id: SeatId
     seat_index: int

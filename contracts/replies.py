@@ -1,16 +1,20 @@
 """What does a sale answer?"""
 
+from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 
 from pydantic import AwareDatetime, Field, TypeAdapter
 
 from contracts.ids import CommandId, EventId, HoldId, OrderId, SeatId, TicketId
 from contracts.rejections import RejectionCode
-from contracts.value import Amount, Value
+from contracts.value import PLAIN, Amount, Value
 
 
-class SoldSeat(Value):
+@dataclass(frozen=True, slots=True)
+class SoldSeat:
     """A seat as the buyer is told of it: where it is and what it costs, everything included."""
+
+    __pydantic_config__ = PLAIN
 
     seat_id: SeatId
     section: str
@@ -107,8 +111,11 @@ ANY_REPLY: TypeAdapter[AnyReply] = TypeAdapter(AnyReply)
 REPLY_TYPES: tuple[type[Value], ...] = get_args(get_args(AnyReply)[0])
 
 
-class AddressedReply(Value):
+@dataclass(frozen=True, slots=True)
+class AddressedReply:
     """A reply and the one ask it answers."""
+
+    __pydantic_config__ = PLAIN
 
     correlation_id: CommandId
     command_id: CommandId

@@ -1,6 +1,5 @@
 """`python -m ingress`: HTTP in, command out, reply back."""
 
-import logging
 import os
 import sys
 from functools import partial
@@ -9,7 +8,7 @@ from sanic import Sanic
 from sanic.worker.loader import AppLoader
 
 from contracts.settings import Settings, UnusableSettings
-from ingress.app import create_app
+from ingress.app import create_process
 
 # Connections the kernel holds for us while the loop is busy; a sale opens with thousands at once.
 LISTEN_BACKLOG = 4096
@@ -17,18 +16,17 @@ LISTEN_BACKLOG = 4096
 
 def main() -> None:
     """Serve until told to stop."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
         settings = Settings.read(os.environ)
     except UnusableSettings as problem:
         sys.exit(str(problem))
     if settings.ingress_workers == 1:
         # No manager process: one thing fewer that can die.
-        _prepare(create_app(settings), settings, single_process=True)
+        _prepare(create_process(settings), settings, single_process=True)
         Sanic.serve_single()
         return
     # Each worker is a fresh interpreter that is handed this factory, settings and all: it reads no environment.
-    loader = AppLoader(factory=partial(create_app, settings))
+    loader = AppLoader(factory=partial(create_process, settings))
     app = loader.load()
     _prepare(app, settings, single_process=False)
     Sanic.serve(primary=app, app_loader=loader)

@@ -1,6 +1,7 @@
 """Which routes are there, and what do they share?"""
 
 import asyncio
+import logging
 from typing import Any
 
 from sanic import Sanic
@@ -11,6 +12,7 @@ from sanic.request import Request
 from sanic.response import HTTPResponse
 
 from contracts.settings import Settings
+from db.logs import JsonFormatter
 from db.postgres import TRANSIENT_ERRORS, open_pool
 from db.redis import REDIS_AWAY, open_redis
 from ingress.command_bus import CommandBus
@@ -39,6 +41,9 @@ HEADERS_MAX_BYTES = 8192
 # How long we go on answering after /ready has said no, so that whoever sends us requests has noticed.
 NOTICE_SECONDS_MAX = 1.0
 
+# Their news of every lost and restored connection is the command bus's to tell, once.
+TALKATIVE_LOGGERS = ("aio_pika", "aiormq", "asyncio")
+
 PROBLEM_OF_STATUS: dict[int, ProblemCode] = {
     400: ProblemCode.MALFORMED_REQUEST,
     404: ProblemCode.NOT_FOUND,
@@ -48,6 +53,16 @@ PROBLEM_OF_STATUS: dict[int, ProblemCode] = {
     417: ProblemCode.MALFORMED_REQUEST,
     503: ProblemCode.UNAVAILABLE,
 }
+
+
+def create_process(settings: Settings) -> "Sanic[Any, Any]":
+    """The ingress of a process of its own, which writes its log as JSON lines to standard error."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter())
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    for name in TALKATIVE_LOGGERS:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    return create_app(settings)
 
 
 def create_app(settings: Settings) -> "Sanic[Any, Any]":

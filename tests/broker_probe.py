@@ -11,6 +11,7 @@ from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMe
 from consumers.broker import url_for
 from contracts import topology
 from contracts.settings import BrokerUser, Settings
+from tests.eventually import eventually
 
 
 class BrokerProbe:
@@ -88,6 +89,12 @@ class BrokerProbe:
         """The first message, acknowledged; None when there is none."""
         found = await self.channel.get_queue(queue, ensure=False)
         return await found.get(no_ack=True, fail=False, timeout=5)
+
+    async def wait_for(self, queue: str, *, within_seconds: float = 5.0) -> AbstractIncomingMessage:
+        """The first message, acknowledged, as soon as there is one."""
+        found = await eventually(lambda: self.take(queue), within_seconds=within_seconds)
+        assert found is not None
+        return found
 
     async def ready_count(self, queue: str) -> int:
         """How many messages nobody has taken."""

@@ -5,18 +5,21 @@ share it and run in parallel, because each makes its own event. Tests that kill 
 """
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import asyncpg
 import pytest
+import pytest_asyncio
+from redis.asyncio import Redis
 
 from contracts.settings import Settings
 from db.migrate import migrate
 from db.postgres import open_pool
 from ops.stack import Stack
 from tests.builders import OnSale, an_event_on_sale, settings_of
+from tests.ingress_process import an_ingress
 
 SERVERS = ("postgres", "redis", "rabbitmq", "payments", "mail")
 NEED_NO_SERVERS = ("tests/unit", "tests/model")
@@ -102,6 +105,29 @@ async def sale(an_event: AnEvent) -> OnSale:
     return await an_event()
 
 
-@pytest.fixture(scope="session")
-def _ingress(stack: Stack) -> Iterator[str]:
-    yield stack.environment()["BOXOFFICE_PUBLIC_URL"]
+@pytest.fixture
+async def redis(settings: Settings) -> AsyncIterator[Redis]:
+    """A client of the shared Redis."""
+    async with Redis.from_url(settings.redis_url) as client:
+        yield client
+
+
+IngressWith = Callable[..., Awaitable[str]]
+
+
+@pytest.fixture
+async def ingress_with(settings: Settings) -> AsyncIterator[IngressWith]:
+    """A factory of ingress processes with settings of their own: `url = await ingress_with(bcrypt_cost=9)`."""
+    async with AsyncExitStack() as running:
+
+        async def start(**overrides: Any) -> str:
+            return await running.enter_async_context(an_ingress(settings, **overrides))
+
+        yield start
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def ingress_url(stack: Stack) -> AsyncIterator[str]:
+    """One ingress process for all tests of this worker that need nothing special; limits as in production."""
+    async with an_ingress(settings_of(stack)) as url:
+        yield url

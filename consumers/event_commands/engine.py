@@ -6,6 +6,7 @@ and that one goes to the parking lot while its neighbours are answered.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -335,6 +336,7 @@ def _collect(
 ) -> list[Answered]:
     """Sort the replies into the outcome; returns those whose seats we chose badly and who are owed another choice."""
     again: list[Answered] = []
+    ends: Counter[tuple[str, str]] = Counter()
     for one in asked:
         reply = replies.get(_asking(one.command))
         if reply is None or isinstance(reply, ReplyLater):
@@ -342,8 +344,10 @@ def _collect(
         if _was_our_choice(one.command, reply, chosen):
             again.append(Answered(one, reply))
             continue
-        COMMANDS.labels(one.command.type, _ended(reply)).inc()
+        ends[one.command.type, _ended(reply)] += 1
         outcome.answered.append(Answered(one, reply))
+    for (type_, end), count in ends.items():
+        COMMANDS.labels(type_, end).inc(count)
     return again
 
 

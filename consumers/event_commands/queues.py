@@ -78,7 +78,10 @@ async def _drain_while_connected(
 
 
 async def _queues_to_drain(pool: Pool) -> set[str]:
-    hot = {topology.event_queue(EventId(event_id)) for event_id in await sale_clock.find_open_sales(pool, limit=EVENT_QUEUES_MAX)}
+    hot = {
+        topology.event_queue(EventId(event_id))
+        for event_id in await sale_clock.find_open_sales(pool, limit=EVENT_QUEUES_MAX)
+    }
     return hot | {topology.lane_queue(lane) for lane in range(topology.LANE_COUNT)}
 
 

@@ -105,16 +105,10 @@ def _by_asker(outcome: Outcome) -> dict[str, list[AddressedReply]]:
         command = answer.asked.command
         if answer.asked.reply_to and command.correlation_id:
             replies[answer.asked.reply_to].append(
-                AddressedReply.model_construct(
-                    correlation_id=command.correlation_id, command_id=command.command_id, reply=answer.reply
-                )
+                AddressedReply(command.correlation_id, command.command_id, answer.reply)
             )
     for late in outcome.late_replies:
-        replies[late.reply_to].append(
-            AddressedReply.model_construct(
-                correlation_id=late.correlation_id, command_id=late.command_id, reply=late.reply
-            )
-        )
+        replies[late.reply_to].append(AddressedReply(late.correlation_id, late.command_id, late.reply))
     return replies
 
 

@@ -66,7 +66,7 @@ def decide_settle_payment(sale: Sale, command: SettlePayment) -> AnyReply:
     tickets = sale.sell(order, seats, command.command_id)
     sale.answer_later(
         order,
-        OrderCompleted.model_construct(
+        OrderCompleted(
             order_id=order.id,
             event_id=sale.terms.event_id,
             hold_id=hold.id,

@@ -102,7 +102,7 @@ _CODE_OF_HOLD_STATUS = {
 
 
 def _reserved(sale: Sale, hold: Hold, seats: Sequence[Seat]) -> SeatsReserved:
-    return SeatsReserved.model_construct(
+    return SeatsReserved(
         hold_id=hold.id,
         event_id=sale.terms.event_id,
         seats=tuple(seat.as_sold_seat() for seat in seats),

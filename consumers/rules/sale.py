@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import NamedTuple
 from uuid import uuid5
 
 from contracts.commands import Checkout, Command, ReserveSeats
@@ -49,9 +50,7 @@ class Seat:
 
     def as_sold_seat(self) -> SoldSeat:
         """The seat as a buyer is told of it."""
-        return SoldSeat.model_construct(
-            seat_id=self.id, section=self.section, row=self.row, seat_number=self.seat_number, price=self.price
-        )
+        return SoldSeat(self.id, self.section, self.row, self.seat_number, self.price)
 
 
 @dataclass(slots=True)
@@ -130,8 +129,7 @@ class SaleTerms:
     decline_grace: timedelta
 
 
-@dataclass(frozen=True, slots=True)
-class LedgerEntry:
+class LedgerEntry(NamedTuple):
     """One seat going from one status to another."""
 
     seat_id: SeatId
@@ -253,7 +251,7 @@ class Sale:
         )
         self.holds[hold_id] = self.changed_holds[hold_id] = hold
         self.seat_counts[command.user_id] = self.seat_count_of(command.user_id) + len(seats)
-        self.outgoing.armed.append(DueHold.model_construct(hold_id=hold_id, held_until=held_until))
+        self.outgoing.armed.append(DueHold(hold_id, held_until))
         self.seats_reserved_count += len(seats)
         return hold
 
@@ -267,7 +265,7 @@ class Sale:
 
     def arm(self, hold: Hold) -> None:
         """Have somebody look at this hold when its time is over."""
-        self.outgoing.armed.append(DueHold(hold_id=hold.id, held_until=hold.held_until))
+        self.outgoing.armed.append(DueHold(hold.id, hold.held_until))
 
     def mark_hold(self, hold: Hold, status: str) -> None:
         """The hold's next state."""
@@ -341,10 +339,7 @@ class Sale:
             seat.held_until, seat.order_id = None, order.id
             self._record(seat, "sold", command_id)
         self.sold_orders.append((order, seats))
-        tickets = [
-            IssuedTicket.model_construct(ticket_id=ticket_id_of(order.id, seat.id), seat=seat.as_sold_seat())
-            for seat in seats
-        ]
+        tickets = [IssuedTicket(ticket_id=ticket_id_of(order.id, seat.id), seat=seat.as_sold_seat()) for seat in seats]
         self.outgoing.captures_due.append(order.payment_due())
         self.outgoing.confirmed.append(
             OrderConfirmation(
@@ -394,9 +389,7 @@ class Sale:
         """What each seat the batch touched has become, once per seat."""
         touched = {entry.seat_id for entry in self.ledger}
         return [
-            SeatChange.model_construct(seat_id=seat.id, seat_index=seat.seat_index, status=seat.status)
-            for seat_id in touched
-            if (seat := self.seats[seat_id])
+            SeatChange(seat.id, seat.seat_index, seat.status) for seat_id in touched if (seat := self.seats[seat_id])
         ]
 
     def _record(self, seat: Seat, to_status: str, command_id: CommandId) -> None:

@@ -47,7 +47,7 @@ def make_ready_to_sell(stack: Stack) -> None:
         with step(title):
             stack.run_module(*words)
     with step("ingress and consumers"):
-        stack.up(APPLICATIONS)  # ready means that GET /ready on the API says 200
+        stack.up(APPLICATIONS)  # ready means that GET /ready on the API says yes
         for name in APPLICATIONS:
             stack.wait_ready(name, STILL_THERE_SECONDS)  # one may have died while the other started
 

@@ -35,13 +35,15 @@ async def ingress(
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "ingress", env=environment, start_new_session=True, stderr=asyncio.subprocess.PIPE
     )
-    async with asyncio.timeout(30):
-        await _every_worker_is_ready(process, worker_count=request.param)
-    yield f"http://127.0.0.1:{port}", process
-    # The whole group: a killed manager leaves its workers behind.
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    await process.wait()
+    try:
+        async with asyncio.timeout(30):
+            await _every_worker_is_ready(process, worker_count=request.param)
+        yield f"http://127.0.0.1:{port}", process
+    finally:
+        # The whole group: a killed manager leaves its workers behind.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.communicate()
 
 
 async def _every_worker_is_ready(process: asyncio.subprocess.Process, *, worker_count: int) -> None:

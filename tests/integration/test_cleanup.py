@@ -125,7 +125,7 @@ async def test_an_event_without_a_queue_of_its_own_is_told_through_its_lane(
         f"tk.test.lane.{event_id}", bound_to=(topology.COMMANDS_COLD, topology.command_routing_key(event_id))
     )
     await announce_ended_holds(armed(event_id, over), resources)
-    found = await eventually(lambda: broker.take(copy))
+    found = await broker.wait_for(copy)
     assert hold_ids_in(found) == (over,)
 
 

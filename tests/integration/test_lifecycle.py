@@ -20,6 +20,7 @@ from consumers.lifecycle import (
 )
 from consumers.outbox_relay import Wakeup
 from contracts import topology, wire
+from contracts.domain_events import HoldsArmed
 from contracts.ids import EventId
 from contracts.settings import Settings
 from db import sale_clock
@@ -307,8 +308,11 @@ async def test_declaring_twice_changes_nothing_and_adds_the_wait_queue_of_these_
     short = settings.model_copy(update={"hold_seconds": 3})
     await declare_topology(short)
     await declare_everything(broker.channel, short)
+    nothing = HoldsArmed(event_id=EventId(uuid4()), holds=())
     await publisher.publish(
-        persistent_message(b"{}", type="test"), exchange=topology.HOLDS, routing_key=topology.hold_arm_key(3)
+        persistent_message(wire.encode_domain_event(nothing), type=nothing.type),
+        exchange=topology.HOLDS,
+        routing_key=topology.hold_arm_key(3),
     )
 
 

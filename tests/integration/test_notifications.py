@@ -40,6 +40,7 @@ class MailServer:
         self, server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
     ) -> str:
         if address in self.dropped:
+            assert isinstance(server.transport, asyncio.WriteTransport)
             server.transport.abort()
         if address in self.refused:
             return "550 no such mailbox"

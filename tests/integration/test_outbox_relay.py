@@ -85,7 +85,7 @@ async def test_what_is_owed_is_published_and_then_owed_no_longer(pool: Pool, bro
     message = a_message(key, traceparent="00-1-2-01")
     await record(pool, message)
     await eventually(lambda: relayed(relay, pool, message))
-    found = await eventually(lambda: broker.take(queue))
+    found = await broker.wait_for(queue)
     assert (found.message_id, found.type, found.body) == (str(message.message_id), "test", message.body)
     assert found.headers[wire.TRACEPARENT_HEADER] == "00-1-2-01"
     assert found.delivery_mode == 2
@@ -114,7 +114,7 @@ async def test_a_message_nobody_wants_is_parked_with_its_reason_and_the_others_p
     await eventually(lambda: relayed(relay, pool, *good))
     assert await broker.ready_count(queue) == 5
     await eventually(lambda: relayed(relay, pool, poison), within_seconds=20)
-    found = await eventually(lambda: broker.take(parked))
+    found = await broker.wait_for(parked)
     assert found.headers[ORIGIN_EXCHANGE_HEADER] == topology.DOMAIN_EVENTS
     assert found.headers[ORIGIN_KEY_HEADER] == nowhere
     assert "no queue is bound" in str(found.headers[wire.REASON_HEADER])
@@ -171,6 +171,7 @@ async def test_a_crash_after_publishing_publishes_again(pool: Pool, broker: Brok
     failpoints.arm("relay.after_publish=raise(crash)")
     try:
         message = await eventually(crashed_over)
+        assert message is not None
     finally:
         failpoints.disarm()
     await eventually(lambda: relayed(relay, pool, message))
@@ -214,15 +215,15 @@ EVENT_ID = uuid4()
     ("domain_event", "way"),
     [
         (
-            HoldsArmed(event_id=EVENT_ID, holds=(DueHold(hold_id=uuid4(), held_until=datetime.now(UTC)),)),  # type: ignore[arg-type]
+            HoldsArmed(event_id=EVENT_ID, holds=(DueHold(hold_id=uuid4(), held_until=datetime.now(UTC)),)),
             (topology.HOLDS, "arm.600s"),
         ),
-        (PaymentsRequested(event_id=EVENT_ID, payments=()), (topology.DOMAIN_EVENTS, "payment")),  # type: ignore[arg-type]
-        (CapturesDue(event_id=EVENT_ID, payments=()), (topology.DOMAIN_EVENTS, "payment")),  # type: ignore[arg-type]
-        (VoidsDue(event_id=EVENT_ID, payments=()), (topology.DOMAIN_EVENTS, "payment")),  # type: ignore[arg-type]
-        (RefundsDue(event_id=EVENT_ID, payments=()), (topology.DOMAIN_EVENTS, "payment")),  # type: ignore[arg-type]
-        (OrdersConfirmed(event_id=EVENT_ID, orders=()), (topology.DOMAIN_EVENTS, "order")),  # type: ignore[arg-type]
-        (OrdersCancelled(event_id=EVENT_ID, orders=()), (topology.DOMAIN_EVENTS, "order")),  # type: ignore[arg-type]
+        (PaymentsRequested(event_id=EVENT_ID, payments=()), (topology.DOMAIN_EVENTS, "payment")),
+        (CapturesDue(event_id=EVENT_ID, payments=()), (topology.DOMAIN_EVENTS, "payment")),
+        (VoidsDue(event_id=EVENT_ID, payments=()), (topology.DOMAIN_EVENTS, "payment")),
+        (RefundsDue(event_id=EVENT_ID, payments=()), (topology.DOMAIN_EVENTS, "payment")),
+        (OrdersConfirmed(event_id=EVENT_ID, orders=()), (topology.DOMAIN_EVENTS, "order")),
+        (OrdersCancelled(event_id=EVENT_ID, orders=()), (topology.DOMAIN_EVENTS, "order")),
     ],
 )
 def test_every_domain_event_that_is_owed_has_a_way_that_is_bound(domain_event: Any, way: tuple[str, str]) -> None:
@@ -233,6 +234,6 @@ def test_every_domain_event_that_is_owed_has_a_way_that_is_bound(domain_event: A
 
 
 def test_what_may_be_lost_is_not_owed() -> None:
-    counted = SalesCounted(event_id=EVENT_ID, minute_at=datetime.now(UTC), revenue=0, currency="EUR")  # type: ignore[arg-type]
+    counted = SalesCounted(event_id=EVENT_ID, minute_at=datetime.now(UTC), revenue=0, currency="EUR")
     with pytest.raises(ValueError, match="at most once"):
         outbox_message(counted, hold_seconds=600)

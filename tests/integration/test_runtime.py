@@ -20,11 +20,11 @@ DELAY_SECONDS = 1
 
 
 def a_notice() -> OrderNotice:
-    return OrderNotice(order_id=uuid4(), user_id=uuid4(), reason="a test")  # type: ignore[arg-type]
+    return OrderNotice(order_id=uuid4(), user_id=uuid4(), reason="a test")
 
 
 def a_message(*notices: OrderNotice) -> OrdersCancelled:
-    return OrdersCancelled(event_id=uuid4(), orders=notices or (a_notice(),))  # type: ignore[arg-type]
+    return OrdersCancelled(event_id=uuid4(), orders=notices or (a_notice(),))
 
 
 @dataclass
@@ -112,7 +112,7 @@ async def test_a_retried_message_keeps_what_it_was_sent_with(settings: Settings,
             headers={wire.TRACEPARENT_HEADER: "00-1-2-01"},
         )
         await eventually(lambda: broker_is_empty(broker, queue))
-    back = await eventually(lambda: broker.take(queue), within_seconds=15)
+    back = await broker.wait_for(queue, within_seconds=15)
     assert (back.message_id, back.correlation_id, back.type) == ("kept", "kept too", "orders_cancelled")
     assert back.headers[wire.TRACEPARENT_HEADER] == "00-1-2-01"
     assert attempt_of(back.headers) == 2
@@ -147,9 +147,9 @@ async def test_only_what_is_left_to_do_is_tried_again(settings: Settings, broker
         (
             wire.encode_domain_event(
                 SalesCounted(
-                    event_id=uuid4(),  # type: ignore[arg-type]
-                    minute_at="2026-01-01T00:00:00Z",  # type: ignore[arg-type]
-                    revenue=0,  # type: ignore[arg-type]
+                    event_id=uuid4(),
+                    minute_at="2026-01-01T00:00:00Z",
+                    revenue=0,
                     currency="EUR",
                 )
             ),
@@ -165,7 +165,7 @@ async def test_poison_is_parked_and_its_neighbours_are_unharmed(
     for one in (wire.encode_domain_event(before), body, wire.encode_domain_event(after)):
         await broker.put(queue, one)
     async with running(queue, desk):
-        found = await eventually(lambda: broker.take(parked))
+        found = await broker.wait_for(parked)
         await eventually(lambda: {before.event_id, after.event_id} == set(desk.seen_ids))
     assert found.body == body
     assert reason in str(found.headers[wire.REASON_HEADER])
@@ -184,7 +184,7 @@ async def test_a_bug_is_parked_at_once_with_its_reason(settings: Settings, broke
     await broker.put(queue, wire.encode_domain_event(poison))
     await broker.put(queue, wire.encode_domain_event(good))
     async with running(queue, desk):
-        found = await eventually(lambda: broker.take(parked))
+        found = await broker.wait_for(parked)
         await eventually(lambda: good.event_id in desk.seen_ids)
     assert "what a bug" in str(found.headers[wire.REASON_HEADER])
     assert desk.seen_ids.count(poison.event_id) == 1, "a bug does not go away by itself"
@@ -199,7 +199,7 @@ async def test_what_was_tried_often_enough_is_parked(settings: Settings, broker:
     last = {wire.ATTEMPT_HEADER: topology.RETRY_ATTEMPTS_MAX}
     async with running(queue, Desk(settings, fail)):
         await broker.put(queue, wire.encode_domain_event(a_message()), headers=last)
-        found = await eventually(lambda: broker.take(parked))
+        found = await broker.wait_for(parked)
     assert "still the weather" in str(found.headers[wire.REASON_HEADER])
     assert found.headers[wire.ATTEMPT_HEADER] == topology.RETRY_ATTEMPTS_MAX
 
@@ -254,7 +254,7 @@ async def test_a_process_that_cannot_drain_in_time_gives_its_messages_back(
     await broker.put(queue, wire.encode_domain_event(message))
     async with running(queue, desk):
         await eventually(lambda: desk.seen == [message])
-    back = await eventually(lambda: broker.take(queue))
+    back = await broker.wait_for(queue)
     assert back.redelivered
 
 
@@ -268,7 +268,7 @@ async def test_a_message_that_can_go_nowhere_stays_where_it_is(settings: Setting
     async with running(queue, desk, ladder=(99,)) as stage:
         await eventually(lambda: desk.seen)
         stage.stop()
-    back = await eventually(lambda: broker.take(queue))
+    back = await broker.wait_for(queue)
     assert wire.decode_domain_event(back.body) == message
 
 

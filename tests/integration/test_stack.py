@@ -240,7 +240,7 @@ def test_an_interrupted_start_gives_up_and_leaves_nothing(stack: Stack, monkeypa
 
 
 @pytest.mark.parametrize("name", DATABASES)
-def test_only_an_accident_counts_as_one(stack: Stack, name: str) -> None:
+def test_an_accident_is_seen_and_mended_by_a_start(stack: Stack, name: str) -> None:
     process = stack.process(name)
     assert process is not None
     assert not stack.ended_by_itself(name)
@@ -248,9 +248,14 @@ def test_only_an_accident_counts_as_one(stack: Stack, name: str) -> None:
     assert stack.ended_by_itself(name)
     stack.start(name)
     assert not stack.ended_by_itself(name)
-    stack.stop(name)
-    assert not stack.ended_by_itself(name)
-    stack.start(name)
+    assert stack.is_ready(name)
+
+
+def test_what_was_intended_is_no_accident(stack: Stack) -> None:
+    for end_it in (stack.stop, stack.kill):
+        end_it("redis")
+        assert not stack.ended_by_itself("redis")
+        stack.start("redis")
 
 
 def test_the_command_starts_shows_and_stops(stack: Stack) -> None:
