@@ -122,7 +122,10 @@ class Lifecycle:
                     changed = True
                     log.info("event_queue_closed", extra={"event_id": event_id})
                     continue
-                ready_count, _ = await _count(channel, event_id)
+                ready_count, consumer_count = await _count(channel, event_id)
+            if ready_count and not consumer_count:
+                # Not ours to move: the engine trusts a command for the user who sent it, and we would be another.
+                log.warning("event_queue_left_unconsumed", extra={"event_id": event_id, "message_count": ready_count})
             since = self._closing[event_id]
             self._closing[event_id] = None if ready_count else since or time.monotonic()
         return changed

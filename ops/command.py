@@ -2,6 +2,8 @@
 
 import typer
 
+from ops import demo_data, events, verify
+from ops.rush import command as rush
 from ops.stack import down, logs, run, status, up
 
 app = typer.Typer(
@@ -16,6 +18,10 @@ app.command("up")(up.up)
 app.command("down")(down.down)
 app.command("status")(status.status)
 app.command("logs")(logs.logs)
+app.command("seed")(demo_data.seed_command)
+app.command("events")(events.events)
+app.command("verify")(verify.verify)
+app.command("rush")(rush.rush)
 
 if __name__ == "__main__":
     app()

@@ -4,6 +4,8 @@ Real servers: the private stack `test`, started once before the first test that 
 share it and run in parallel, because each makes its own event. Tests that kill servers have stacks of their own.
 """
 
+import asyncio
+import fcntl
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
@@ -34,12 +36,41 @@ def pytest_configure(config: pytest.Config) -> None:
     """Start the shared stack, once, in the process that hands out the tests."""
     if hasattr(config, "workerinput") or not _needs_servers(config):
         return
-    import asyncio
-
     stack = shared_stack()
-    stack.up(SERVERS)
-    asyncio.run(_fresh_database(stack))
-    config.add_cleanup(stack.down)
+    use = StackInUse(stack)
+    if use.is_first():
+        stack.up(SERVERS)
+        asyncio.run(_fresh_database(stack))
+    use.share()
+    config.add_cleanup(use.end)
+
+
+class StackInUse:
+    """Two runs in one checkout share the stack: the first starts it with an empty database, the last stops it."""
+
+    def __init__(self, stack: Stack) -> None:
+        stack.folder.mkdir(parents=True, exist_ok=True)
+        self._stack = stack
+        self._file = (stack.folder / "in-use").open("w")
+
+    def is_first(self) -> bool:
+        """True for whoever has the stack alone; waits while another run is starting it."""
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fcntl.flock(self._file, fcntl.LOCK_SH)
+            return False
+        return True
+
+    def share(self) -> None:
+        """Let others in."""
+        fcntl.flock(self._file, fcntl.LOCK_SH)
+
+    def end(self) -> None:
+        """Stop the stack, unless somebody else is using it."""
+        with self._file, suppress(BlockingIOError):
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._stack.down()
 
 
 def _needs_servers(config: pytest.Config) -> bool:

@@ -1,6 +1,6 @@
 """How does a test put a sale before a rule, without a database?"""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -8,7 +8,7 @@ from uuid import UUID, uuid4, uuid5
 
 from consumers.event_commands.handlers import decide
 from consumers.rules.sale import Hold, LedgerEntry, Order, Sale, SaleTerms, Seat
-from contracts.commands import AnyCommand, PaymentRefunded, RefundOrder, VoidPayment
+from contracts.commands import PaymentRefunded, RefundOrder, VoidPayment
 from contracts.ids import CommandId, EventId, HoldId, OrderId, SeatId, UserId
 from contracts.replies import Rejected
 from tests.builders import a_command_id, a_user, check_out, reserve, settle
@@ -144,6 +144,3 @@ def refund(event_id: EventId, order_id: UUID, **fields: Any) -> RefundOrder:
 def payment_refunded(event_id: EventId, order_id: UUID) -> PaymentRefunded:
     """The provider has given it back."""
     return PaymentRefunded(command_id=a_command_id(), event_id=event_id, order_id=OrderId(order_id))
-
-
-Scene = Callable[[], tuple[Sale, AnyCommand]]

@@ -358,6 +358,8 @@ class Sale:
         """Take a sold order's seats back: its items and tickets are dead, and the seats are on sale again."""
         self.unsold_orders.append(order)
         mine = [seat for seat_id in hold.seat_ids if (seat := self.seats.get(seat_id)) and seat.order_id == order.id]
+        if order.user_id in self.seat_counts:
+            self.seat_counts[order.user_id] -= len(mine)
         self.free(mine, command_id)
 
     def stored_answer(self, order: Order) -> AnyReply:
@@ -381,8 +383,10 @@ class Sale:
             self.late_replies.append(late)
 
     def remember(self, command: Command, reply: AnyReply) -> AnyReply:
-        """Keep the answer of a command that leaves no hold or order, for when it is delivered again."""
-        self.new_answers.append(StoredAnswer(command.command_id, command.request_hash, reply))
+        """Keep the answer of a command that leaves no hold or order, for when it is delivered again (in this batch, even)."""
+        answer = StoredAnswer(command.command_id, command.request_hash, reply)
+        self.answered[command.command_id] = answer
+        self.new_answers.append(answer)
         return reply
 
     def seat_changes(self) -> list[SeatChange]:

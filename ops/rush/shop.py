@@ -145,10 +145,11 @@ class Shop:
         if answer.status < 500:
             waits = answer.code == STILL_IN_PROGRESS or answer.code in NOT_OPEN
             return answer.status not in (202, 401, 429) and not waits
+        if answer.code == NOT_PROCESSED:
+            return True  # put aside for an operator: it will not happen any more under this key
         if answer.status != 503:
             self._tally.errors[answer.code or str(answer.status)] += 1
-        # Put aside for an operator: it will not happen any more under this key.
-        return answer.code == NOT_PROCESSED
+        return False
 
     def _spread(self, seconds: float) -> float:
         # Those who were turned away together must not come back together.

@@ -20,8 +20,9 @@ from consumers.lifecycle import (
 )
 from consumers.outbox_relay import Wakeup
 from contracts import topology, wire
+from contracts.commands import ExpireHolds
 from contracts.domain_events import HoldsArmed
-from contracts.ids import EventId
+from contracts.ids import CommandId, EventId
 from contracts.settings import Settings
 from db import sale_clock
 from db.postgres import Pool
@@ -106,11 +107,20 @@ async def has_queue(broker: BrokerProbe, event_id: EventId) -> bool:
     return True
 
 
-async def ask(publisher: ConfirmedPublisher, event_id: EventId) -> None:
-    await publisher.publish(
-        persistent_message(b"{}", type=wire.COMMANDS_TYPE, message_id=str(uuid4())),
-        exchange=topology.COMMANDS,
-        routing_key=topology.command_routing_key(event_id),
+async def ask(publisher: ConfirmedPublisher, event_id: EventId) -> str:
+    """Send the event a command that changes nothing; returns its message id."""
+    command = ExpireHolds(command_id=CommandId(uuid4()), event_id=event_id, hold_ids=())
+    message = persistent_message(
+        wire.encode_commands([command]), type=wire.COMMANDS_TYPE, message_id=str(command.command_id)
+    )
+    await publisher.publish(message, exchange=topology.COMMANDS, routing_key=topology.command_routing_key(event_id))
+    return str(command.command_id)
+
+
+async def copy_of_lane(broker: BrokerProbe, event_id: EventId) -> str:
+    """A queue that gets what goes to this event's lane."""
+    return await broker.make_queue(
+        f"tk.test.lane.{event_id}", bound_to=(topology.COMMANDS_COLD, topology.command_routing_key(event_id))
     )
 
 
@@ -135,7 +145,7 @@ async def test_a_sale_that_opens_gets_its_queue_and_its_status(
     assert await broker.ready_count(topology.event_queue(opens_now)) == 1
 
 
-async def test_a_sale_that_ends_loses_its_queue_once_it_is_empty(
+async def test_a_sale_that_ends_loses_its_queue_and_no_command(
     settings: Settings,
     pool: Pool,
     events: Events,
@@ -144,18 +154,24 @@ async def test_a_sale_that_ends_loses_its_queue_once_it_is_empty(
     publisher: ConfirmedPublisher,
 ) -> None:
     event_id = await events.write()
+    queue, lane = topology.event_queue(event_id), await copy_of_lane(broker, event_id)
     # A queue with a single active consumer does not let a test take its message.
     lifecycle = lifecycle_of(settings, pool, connection, single_active_consumer=False)
     await lifecycle.run_once()
-    await ask(publisher, event_id)
+    before = await ask(publisher, event_id)
+    assert await broker.ready_count(lane) == 0
     await events.end_sale(event_id)
-    await lifecycle.run_once()
-    assert await has_queue(broker, event_id), "somebody waits for the command in it"
-    await ask(publisher, event_id)
-    assert await broker.ready_count(topology.event_queue(event_id)) == 1, "new commands go through the lane"
-    assert await broker.take(topology.event_queue(event_id)) is not None
-    await lifecycle.run_once()
-    assert not await has_queue(broker, event_id)
+    for _ in range(3):
+        await lifecycle.run_once()
+    after = await ask(publisher, event_id)
+    assert (await broker.wait_for(lane)).message_id == after, "new commands go through the lane"
+    assert (await broker.wait_for(queue)).message_id == before, "somebody waits for its answer"
+
+    async def gone() -> bool:
+        await lifecycle.run_once()
+        return not await has_queue(broker, event_id)
+
+    await eventually(gone)
 
 
 async def test_a_queue_that_is_still_consumed_stays_until_it_has_been_quiet(

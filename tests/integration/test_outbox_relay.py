@@ -22,6 +22,7 @@ from contracts.domain_events import (
     SalesCounted,
     VoidsDue,
 )
+from contracts.ids import HoldId
 from contracts.settings import Settings
 from db import failpoints
 from db.outbox import OUTBOX_CHANNEL, OutboxMessage, outbox_message, record_messages
@@ -215,7 +216,7 @@ EVENT_ID = uuid4()
     ("domain_event", "way"),
     [
         (
-            HoldsArmed(event_id=EVENT_ID, holds=(DueHold(hold_id=uuid4(), held_until=datetime.now(UTC)),)),
+            HoldsArmed(event_id=EVENT_ID, holds=(DueHold(hold_id=HoldId(uuid4()), held_until=datetime.now(UTC)),)),
             (topology.HOLDS, "arm.600s"),
         ),
         (PaymentsRequested(event_id=EVENT_ID, payments=()), (topology.DOMAIN_EVENTS, "payment")),

@@ -1,0 +1,183 @@
+"""Is every purchase whole again, wherever the consumers were killed in the middle of it?
+
+For each named failpoint: all roles run in one process, which kills itself there (kill -9, nothing is cleaned up) at its n-th
+hit, while a buyer is reserving and paying. Another process takes over, the buyer asks again under the same key, and in the
+end the buyer, our books and the provider's must tell the same story.
+"""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from uuid import uuid4
+
+import pytest
+
+from consumers.broker import ConfirmedPublisher, persistent_message
+from contracts import topology, wire
+from contracts.commands import RefundOrder
+from contracts.ids import CommandId, OrderId
+from ops.stack.server import REPOSITORY
+from tests.eventually import eventually
+from tests.faults.world import BAD_CARD, Answer, Buyer, Event, World
+
+SEATS_BOUGHT = 2
+CALL = re.compile(r'await failpoint\("([\w.]+)"\)')
+
+
+@dataclass(frozen=True)
+class Crash:
+    """kill -9 at the n-th hit of a failpoint while this is going on."""
+
+    failpoint: str
+    nth: int
+    story: str = "purchase"
+
+    def __str__(self) -> str:
+        return f"{self.story}-{self.failpoint}-{self.nth}"
+
+
+def crashes() -> Iterator[Crash]:
+    """Every failpoint in every step that reaches it."""
+    for step in ("after_receive", "after_seat_locks", "in_transaction", "before_commit", "after_commit", "after_reply"):
+        # The reservation, the checkout, the settled payment.
+        yield from (Crash(f"engine.{step}", nth) for nth in (1, 2, 3))
+    for step in ("after_select", "after_publish"):
+        # The armed hold, the payment request, the capture and the confirmation.
+        yield from (Crash(f"relay.{step}", nth) for nth in (1, 2, 3))
+    for step in ("after_create", "after_store", "after_confirm", "after_told", "after_capture"):
+        yield Crash(f"payments.{step}", 1)
+    yield Crash("notifications.after_send", 1)
+    # The declined card; then the payment that must be voided, as its event is cancelled; then the refund.
+    yield from (Crash(name, 1, "decline") for name in ("payments.after_confirm", "payments.after_told"))
+    yield from (Crash(f"engine.{step}", 3, "decline") for step in ("before_commit", "after_commit"))
+    yield from (Crash(name, 1, "void") for name in ("payments.after_confirm", "payments.after_cancel"))
+    yield Crash("payments.after_told", 2, "void")
+    yield from (Crash(f"engine.{step}", nth, "void") for nth in (3, 4) for step in ("before_commit", "after_commit"))
+    yield Crash("payments.after_refund", 1, "refund")
+    yield from (Crash(f"engine.{step}", nth, "refund") for nth in (4, 5) for step in ("before_commit", "after_commit"))
+
+
+CRASHES = tuple(crashes())
+
+
+def test_no_failpoint_is_forgotten() -> None:
+    in_the_code = {
+        name
+        for package in ("consumers", "ingress", "db")
+        for file in (REPOSITORY / package).rglob("*.py")
+        for name in CALL.findall(file.read_text())
+        if file.name != "failpoints.py"
+    }
+    assert {crash.failpoint for crash in CRASHES} == in_the_code
+
+
+@pytest.mark.parametrize("crash", CRASHES, ids=str)
+async def test_a_purchase_survives_a_crash(world: World, crash: Crash) -> None:
+    event = await world.an_event()
+    buyer = await world.a_buyer(event)
+    doomed = world.start_consumers(f"{crash.failpoint}={crash.nth}*kill")
+    story = asyncio.create_task(STORIES[crash.story](world, buyer))
+    try:
+        await world.consumers_died(doomed)
+        world.start_consumers()
+        answer = await story
+    finally:
+        story.cancel()
+        with suppress(asyncio.CancelledError):
+            await story
+    await world.everything_agrees(event)
+    await buyer_books_and_provider_agree(world, buyer, answer)
+    if crash.story == "refund":
+        assert (await world.order(answer.body["orderId"]))["status"] == "refunded"
+
+
+# ---- what the buyer does
+
+
+async def purchase(_: World, buyer: Buyer) -> Answer:
+    hold = await buyer.hold(buyer.event.seats[:SEATS_BOUGHT])
+    return await buyer.check_out(hold)
+
+
+async def decline(_: World, buyer: Buyer) -> Answer:
+    hold = await buyer.hold(buyer.event.seats[:SEATS_BOUGHT])
+    declined = await buyer.check_out(hold, payment_method=BAD_CARD)
+    assert declined.code == "payment_declined", declined
+    return await buyer.check_out(hold)
+
+
+async def void(world: World, buyer: Buyer) -> Answer:
+    hold = await buyer.hold(buyer.event.seats[:SEATS_BOUGHT])
+    await world.script("confirm", "delay", ms=200)
+    paying = asyncio.create_task(buyer.check_out(hold))
+    await eventually(lambda: world.fetch("SELECT 1 FROM orders WHERE event_id = $1", buyer.event.id), 15)
+    await world.fetch("UPDATE events SET status = 'cancelled' WHERE id = $1", buyer.event.id)
+    answer = await paying
+    assert answer.code == "order_cancelled", answer
+    return answer
+
+
+async def refund(world: World, buyer: Buyer) -> Answer:
+    answer = await purchase(world, buyer)
+    assert answer.status == 201, answer
+    await world.at_rest(buyer.event)
+    await ask_for_refund(world, buyer.event, answer)
+    await eventually(lambda: has_status(world, answer, "refunded"), 20)
+    return answer
+
+
+STORIES: dict[str, Callable[[World, Buyer], Awaitable[Answer]]] = {
+    "purchase": purchase,
+    "decline": decline,
+    "void": void,
+    "refund": refund,
+}
+
+
+async def ask_for_refund(world: World, event: Event, bought: Answer) -> None:
+    command = RefundOrder(
+        command_id=CommandId(uuid4()),
+        event_id=event.sale.event_id,
+        order_id=OrderId(bought.body["orderId"]),
+        requested_by=event.sale.event_id,
+    )
+    async with ConfirmedPublisher(world.settings, "courier", name="fault tests") as publisher:
+        await publisher.publish(
+            persistent_message(wire.encode_commands([command]), type=wire.COMMANDS_TYPE),
+            exchange=topology.COMMANDS,
+            routing_key=topology.command_routing_key(event.sale.event_id),
+        )
+
+
+async def has_status(world: World, answer: Answer, status: str) -> bool:
+    return bool((await world.order(answer.body["orderId"]))["status"] == status)
+
+
+# ---- what must be true in the end
+
+
+async def buyer_books_and_provider_agree(world: World, buyer: Buyer, answer: Answer) -> None:
+    """What was answered is what is stored, what is stored is what was charged, and one mail says so."""
+    order = await world.order(answer.body["orderId"])
+    captures = sum(intent.capture_count for intent in world.intents(str(order["id"])))
+    tickets = await world.fetch("SELECT status FROM tickets WHERE order_id = $1", order["id"])
+    if answer.status == 201:
+        assert Answer(201, order["answer"].encode(), {}).body == answer.body
+        assert captures == 1
+        assert len(tickets) == len(answer.body["tickets"]) == SEATS_BOUGHT
+        expected = "void" if order["status"] == "refunded" else "valid"
+    else:
+        assert answer.code == "order_cancelled", answer
+        assert (order["status"], captures, tickets) == ("cancelled", 0, [])
+        assert set((await buyer.event.sale.statuses()).values()) == {"available"}
+        expected = "none"
+    assert {ticket["status"] for ticket in tickets} <= {expected}
+    await eventually(lambda: has_one_mail(buyer), 15)
+
+
+async def has_one_mail(buyer: Buyer) -> bool:
+    mails = await buyer.mails()
+    assert len(mails) <= 1, [mail["subject"] for mail in mails]
+    return len(mails) == 1
