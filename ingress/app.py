@@ -23,13 +23,14 @@ from ingress.responses import ProblemCode, Refusal, problem
 from ingress.routes.auth import auth
 from ingress.routes.checkout import checkout
 from ingress.routes.commands import commands
+from ingress.routes.docs import docs
 from ingress.routes.health import health
 from ingress.routes.orders import orders
 from ingress.routes.seats import seats
 from ingress.seat_lists import SeatLists
 from ingress.security_headers import EncodedHeaders, security_headers
 
-BLUEPRINTS = (auth, seats, checkout, orders, commands, health)
+BLUEPRINTS = (auth, seats, checkout, orders, commands, health, docs)
 
 REQUEST_TIMEOUT_SECONDS = 15
 # Above the longest a route waits by itself (a checkout's deadline), so that it is the route that answers.

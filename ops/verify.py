@@ -144,14 +144,16 @@ async def _watch(settings: Settings, event_id: EventId | None, log_path: Path | 
     worst: Report | None = None
     async with await open_pool(settings, application_name="boxoffice verify", size=2) as pool:
         with Live(console=console, auto_refresh=False) as live:
-            while True:
-                report, seconds = await _timed(pool, event_id, log_path)
-                worst = report if worst is None or worst.is_clean or not report.is_clean else worst
-                live.update(as_table(report, seconds=seconds), refresh=True)
-                try:
+            try:
+                while True:
+                    report, seconds = await _timed(pool, event_id, log_path)
+                    worst = report if worst is None or worst.is_clean or not report.is_clean else worst
+                    live.update(as_table(report, seconds=seconds), refresh=True)
                     await asyncio.sleep(WATCH_SECONDS)
-                except asyncio.CancelledError:
-                    return worst
+            except asyncio.CancelledError:
+                if worst is None:
+                    raise
+                return worst
 
 
 async def _timed(pool: Pool, event_id: EventId | None, log_path: Path | None) -> tuple[Report, float]:

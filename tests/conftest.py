@@ -6,7 +6,6 @@ share it and run in parallel, because each makes its own event. Tests that kill 
 
 import asyncio
 import fcntl
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from typing import Any
@@ -74,7 +73,7 @@ class StackInUse:
 
 
 def _needs_servers(config: pytest.Config) -> bool:
-    if config.option.collectonly or os.environ.get("BOXOFFICE_TEST_SERVERS") == "no":
+    if config.option.collectonly:
         return False
     chosen = [argument.removeprefix("./") for argument in config.args]
     return any(not argument.startswith(NEED_NO_SERVERS) for argument in chosen)

@@ -102,7 +102,9 @@ def is_saved_and_loaded(sale: Sale) -> None:
     sale.ledger.clear()
     for seat in sale.seats.values():
         seat.fence_read = seat.fence
-    sale.seat_counts = {user_id: seat_count(sale, user_id) for user_id in {hold.user_id for hold in sale.holds.values()}}
+    sale.seat_counts = {
+        user_id: seat_count(sale, user_id) for user_id in {hold.user_id for hold in sale.holds.values()}
+    }
 
 
 def seat_count(sale: Sale, user_id: UserId) -> int:

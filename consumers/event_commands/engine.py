@@ -26,6 +26,7 @@ from contracts.ids import CommandId, EventId, SeatId
 from contracts.rejections import RejectionCode
 from contracts.replies import AnyReply, Rejected, ReplyLater, SeatsReserved
 from contracts.settings import Settings
+from db.command_outcomes import find_result
 from db.failpoints import failpoint
 from db.postgres import TRANSIENT_ERRORS, Pool, transaction
 from db.redis import REDIS_AWAY
@@ -144,8 +145,7 @@ class Engine:
             raise
         except Exception as problem:
             if len(asked) == 1:
-                log.exception("command_not_processed", extra={"commandId": str(asked[0].command.command_id)})
-                outcome.not_processed.append(NotProcessed(asked[0], f"{type(problem).__name__}: {problem}"))
+                await self._put_aside(event_id, asked[0], problem, outcome)
                 return
         else:
             if badly_chosen:
@@ -155,6 +155,19 @@ class Engine:
         middle = len(asked) // 2
         for half in (asked[:middle], asked[middle:]):
             await self._answer(event_id, half, outcome, choices_left=choices_left, avoid=avoid)
+
+    async def _put_aside(self, event_id: EventId, asked: Asked, problem: Exception, outcome: Outcome) -> None:
+        """For the parking lot, unless it was carried out before and only its repetition failed: "nothing happened" must
+        be true when it is said."""
+        log.exception("command_not_processed", extra={"commandId": str(asked.command.command_id)}, exc_info=problem)
+        user_id = getattr(asked.command, "user_id", None)
+        before = None
+        if user_id is not None:
+            before = await find_result(self.pool, event_id, user_id, asked.command.command_id)
+        if before is not None:
+            outcome.answered.append(Answered(asked, before))
+            return
+        outcome.not_processed.append(NotProcessed(asked, f"{type(problem).__name__}: {problem}"))
 
     async def _choose_again(
         self,

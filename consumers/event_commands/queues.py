@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 LOOK_AGAIN_SECONDS = 1.0
 # What lifecycle opens at most; each queue costs a channel here.
 EVENT_QUEUES_MAX = 2000
+# Lifecycle removes the queue of an ended sale once it is empty; after a day nothing can be left in it.
+ENDED_SECONDS = 24 * 3600
 BROKER_AWAY = (*CONNECTION_EXCEPTIONS, AMQPError, OSError, TimeoutError)
 BUYERS_COMMANDS = (ReserveSeats, ReleaseSeats, ExtendHold, Checkout)
 
@@ -71,17 +73,19 @@ async def _drain_while_connected(
         queues = OpenQueues(connection, engine, replies, parking)
         try:
             while not stopping.is_set() and not lost.is_set():
-                await queues.follow(await _queues_to_drain(engine.pool))
+                await queues.drain_also(await _queues_to_drain(engine.pool, ended_too=queues.is_empty))
                 await _first_of(stopping, lost, timeout_seconds=LOOK_AGAIN_SECONDS)
         finally:
             await queues.stop(settings.drain_seconds if not lost.is_set() else 0.0)
 
 
-async def _queues_to_drain(pool: Pool) -> set[str]:
-    hot = {
-        topology.event_queue(EventId(event_id))
-        for event_id in await sale_clock.find_open_sales(pool, limit=EVENT_QUEUES_MAX)
-    }
+async def _queues_to_drain(pool: Pool, *, ended_too: bool) -> set[str]:
+    """Every lane and the queue of every sale that is open; at the start also of those that have ended, because payments
+    may still have something to say there."""
+    event_ids = await sale_clock.find_open_sales(pool, limit=EVENT_QUEUES_MAX)
+    if ended_too:
+        event_ids += await sale_clock.find_ended_sales(pool, within_seconds=ENDED_SECONDS, limit=EVENT_QUEUES_MAX)
+    hot = {topology.event_queue(EventId(event_id)) for event_id in event_ids}
     return hot | {topology.lane_queue(lane) for lane in range(topology.LANE_COUNT)}
 
 
@@ -97,9 +101,15 @@ class OpenQueues:
         self._parking = parking
         self._draining: dict[str, QueueDrain] = {}
 
-    async def follow(self, names: set[str]) -> None:
-        """Begin with those that are new, end those that are no longer wanted, and begin again with those that broke."""
-        for name in [name for name, drain in self._draining.items() if name not in names or drain.is_broken]:
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is being drained yet."""
+        return not self._draining
+
+    async def drain_also(self, names: set[str]) -> None:
+        """Begin with those that are new, and again with those that broke. A queue is drained until the broker says that it
+        is gone: when a sale ends, what is still in its queue has to be carried out."""
+        for name in [name for name, drain in self._draining.items() if drain.is_broken]:
             await self._draining.pop(name).stop()
         for name in sorted(names - self._draining.keys()):
             drain = QueueDrain(name, self._engine, self._replies, self._parking)

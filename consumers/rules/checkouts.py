@@ -16,8 +16,9 @@ from contracts.rejections import RejectionCode
 from contracts.replies import AnyReply, Done, OrderCompleted, Rejected, ReplyLater
 
 # While a payment runs neither the cleanup nor a rival may take the seats, however long the provider takes.
-# PostgreSQL's 'infinity' reads back as the largest datetime there is.
-WHILE_PAYING = datetime.max.replace(tzinfo=UTC)
+# A day like any other to all who compare it: PostgreSQL's 'infinity' comes back as a time without a zone, and comparing
+# that with one that has a zone is an error.
+WHILE_PAYING = datetime(9999, 12, 31, tzinfo=UTC)
 
 
 def decide_checkout(sale: Sale, command: Checkout) -> AnyReply:

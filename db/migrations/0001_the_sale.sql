@@ -72,8 +72,8 @@ CREATE TABLE seats (
     price       numeric(10, 2) NOT NULL CHECK (price >= 0),
     status      text NOT NULL DEFAULT 'available' CHECK (status IN ('available', 'held', 'sold', 'withheld')),
     hold_id     uuid,
-    -- Held means held only while this lies ahead; 'infinity' while a payment runs, so that neither the cleanup nor a
-    -- rival can take the seats of somebody who is paying.
+    -- Held means held only while this lies ahead; the end of the year 9999 while a payment runs, so that neither the
+    -- cleanup nor a rival can take the seats of somebody who is paying.
     held_until  timestamptz,
     order_id    uuid,
     -- Goes up whenever the seat changes hands. Every write names the fence it read, and a stale writer changes no record.
@@ -82,6 +82,7 @@ CREATE TABLE seats (
     UNIQUE (event_id, seat_index),
     UNIQUE (event_id, section, row, seat_number),
     CHECK ((status = 'held') = (held_until IS NOT NULL)),
+    CHECK (isfinite(held_until)),
     CHECK ((status IN ('held', 'sold')) = (hold_id IS NOT NULL)),
     CHECK ((status = 'sold') = (order_id IS NOT NULL))
 ) WITH (fillfactor = 60);

@@ -88,7 +88,7 @@ def asks_for_each_pair(house: House, cookies: Sequence[str], *, chance: random.R
     """Every two neighbouring seats once, in no order, each asked for by the next user."""
     pairs = list(zip(house.seat_ids[::2], house.seat_ids[1::2], strict=True))
     chance.shuffle(pairs)
-    return [_reserve(house, cookie, pair) for cookie, pair in zip(cycle(cookies), pairs)]  # noqa: B905 -- one is endless
+    return [_reserve(house, cookie, pair) for cookie, pair in zip(cycle(cookies), pairs)]
 
 
 def asks_for_any_pair(house: House, cookies: Sequence[str], count: int, *, chance: random.Random) -> list[Ask]:

@@ -69,9 +69,7 @@ def shares_between(before: Snapshot, after: Snapshot, *, cores: int | None = Non
     """What each group used from the one to the other, and what others did to the measurement."""
     used = {name: after.by_group[name] - earlier for name, earlier in before.by_group.items()}
     others = max(0.0, after.machine - before.machine - sum(used.values()))
-    return Shares(
-        seconds=after.at - before.at, cores=cores or os.cpu_count() or 1, by_group={**used, OTHERS: others}
-    )
+    return Shares(seconds=after.at - before.at, cores=cores or os.cpu_count() or 1, by_group={**used, OTHERS: others})
 
 
 def process_seconds(stat: str) -> float:

@@ -20,7 +20,7 @@ OVERRIDES = {"BOXOFFICE_RATE_LIMIT_MULTIPLIER": "1000", "BOXOFFICE_BCRYPT_COST":
 
 
 @pytest.fixture(scope="session")
-def running_system(stack: Stack) -> Iterator[Stack]:  # noqa: ARG001 -- it keeps two runs from starting this one at once
+def running_system(stack: Stack) -> Iterator[Stack]:
     """Everything, started."""
     import asyncio
 

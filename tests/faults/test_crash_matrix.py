@@ -7,6 +7,7 @@ end the buyer, our books and the provider's must tell the same story.
 
 import asyncio
 import re
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -123,8 +124,10 @@ async def refund(world: World, buyer: Buyer) -> Answer:
     answer = await purchase(world, buyer)
     assert answer.status == 201, answer
     await world.at_rest(buyer.event)
+    call_at = time.monotonic()
     await ask_for_refund(world, buyer.event, answer)
     await eventually(lambda: has_status(world, answer, "refunded"), 20)
+    buyer.event.note(buyer.event.seats[:SEATS_BOUGHT], "cancel", answer.body["holdId"], "done", call_at)
     return answer
 
 

@@ -128,7 +128,9 @@ def test_never_a_taken_seat_nor_one_of_another_section_nor_one_twice(
 def test_exactly_as_many_as_were_wanted_or_none_because_there_are_too_few(
     house: House, count: int, section: str | None
 ) -> None:
-    there_are = sum(seat_id in house.free for row in house.rows if section in (None, row.section) for seat_id in row.seat_ids)
+    there_are = sum(
+        seat_id in house.free for row in house.rows if section in (None, row.section) for seat_id in row.seat_ids
+    )
     assert len(house.choose(count, section)) == (count if there_are >= count else 0)
 
 

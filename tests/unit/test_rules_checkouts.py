@@ -1,5 +1,6 @@
 """What becomes of an order, whatever the payment provider says and in whatever order it says it?"""
 
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -239,9 +240,9 @@ def test_a_settle_for_no_order_of_ours_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("ended", [a_declined_order, a_cancelled_order])
-def test_money_for_an_order_that_has_ended_is_given_back(ended: type[object]) -> None:
+def test_money_for_an_order_that_has_ended_is_given_back(ended: Callable[[Sale], Order]) -> None:
     sale = a_sale()
-    order: Order = ended(sale)  # type: ignore[call-arg, assignment]
+    order = ended(sale)
     forget_what_was_said(sale)
     status, statuses = order.status, statuses_of(sale)
     assert decide(sale, settle(sale.terms.event_id, order.id, "pi_late")) == NOTHING_DONE
@@ -341,9 +342,11 @@ def test_a_decline_for_seats_that_are_gone_ends_the_order() -> None:
 
 
 @pytest.mark.parametrize("ended", [a_completed_order, a_declined_order, a_cancelled_order])
-def test_a_decline_that_comes_too_late_changes_nothing_and_says_the_answer_again(ended: type[object]) -> None:
+def test_a_decline_that_comes_too_late_changes_nothing_and_says_the_answer_again(
+    ended: Callable[[Sale], Order],
+) -> None:
     sale = a_sale()
-    order: Order = ended(sale)  # type: ignore[call-arg, assignment]
+    order = ended(sale)
     first = last_told(sale)
     forget_what_was_said(sale)
     status = order.status
@@ -365,9 +368,9 @@ def test_a_payment_nobody_can_finish_is_ended_at_the_provider_before_the_seats_a
 
 
 @pytest.mark.parametrize("other", [a_completed_order, a_declined_order, a_cancelled_order, a_voiding_order])
-def test_only_what_is_pending_is_voided(other: type[object]) -> None:
+def test_only_what_is_pending_is_voided(other: Callable[[Sale], Order]) -> None:
     sale = a_sale()
-    order: Order = other(sale)  # type: ignore[call-arg, assignment]
+    order = other(sale)
     forget_what_was_said(sale)
     assert decide(sale, void_payment(sale.terms.event_id, order.id)) == NOTHING_DONE
     assert decide(sale, void_payment(sale.terms.event_id, a_command_id())) == NOTHING_DONE
@@ -375,9 +378,11 @@ def test_only_what_is_pending_is_voided(other: type[object]) -> None:
 
 
 @pytest.mark.parametrize("waiting", [a_pending_order, a_voiding_order])
-def test_when_the_provider_says_it_is_dead_the_seats_are_free_and_the_buyer_is_told(waiting: type[object]) -> None:
+def test_when_the_provider_says_it_is_dead_the_seats_are_free_and_the_buyer_is_told(
+    waiting: Callable[[Sale], Order],
+) -> None:
     sale = a_sale()
-    order: Order = waiting(sale)  # type: ignore[call-arg, assignment]
+    order = waiting(sale)
     assert decide(sale, cancel_payment(sale.terms.event_id, order.id)) == Done()
     assert (order.status, order.payment_status) == ("cancelled", "canceled")
     assert sale.holds[order.hold_id].status == "released"
@@ -398,9 +403,9 @@ def test_a_sold_order_whose_authorisation_died_before_it_was_captured_is_unsold(
 
 
 @pytest.mark.parametrize("ended", [a_declined_order, a_cancelled_order])
-def test_a_payment_that_dies_after_its_order_changes_nothing(ended: type[object]) -> None:
+def test_a_payment_that_dies_after_its_order_changes_nothing(ended: Callable[[Sale], Order]) -> None:
     sale = a_sale()
-    order: Order = ended(sale)  # type: ignore[call-arg, assignment]
+    order = ended(sale)
     status, statuses = order.status, statuses_of(sale)
     assert decide(sale, cancel_payment(sale.terms.event_id, order.id)) == NOTHING_DONE
     assert decide(sale, cancel_payment(sale.terms.event_id, a_command_id())) == NOTHING_DONE

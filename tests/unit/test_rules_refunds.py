@@ -1,8 +1,11 @@
 """When does money go back, and when do the seats?"""
 
+from collections.abc import Callable
+
 import pytest
 
 from consumers.event_commands.handlers import decide
+from contracts.commands import AnyCommand
 from contracts.ids import TicketId
 from contracts.rejections import RejectionCode
 from contracts.replies import Done, Rejected
@@ -58,11 +61,11 @@ def test_money_that_comes_back_unasked_frees_nothing() -> None:
 
 
 @pytest.mark.parametrize("step", [None, decline, cancel_payment, void_payment])
-def test_what_was_never_completed_is_not_refunded(step: type[object] | None) -> None:
+def test_what_was_never_completed_is_not_refunded(step: Callable[..., AnyCommand] | None) -> None:
     sale = a_sale()
     order = a_pending_order(sale)
     if step is not None:
-        decide(sale, step(sale.terms.event_id, order.id))  # type: ignore[call-arg, arg-type]
+        decide(sale, step(sale.terms.event_id, order.id))
     reply = decide(sale, refund(sale.terms.event_id, order.id))
     assert reply == Rejected(code=RejectionCode.ORDER_NOT_REFUNDABLE, order_id=order.id)
 

@@ -1,11 +1,13 @@
 """Who may hold seats, keep them longer, give them back; and when are they free again?"""
 
+from collections.abc import Callable
 from datetime import timedelta
 from uuid import uuid4
 
 import pytest
 
 from consumers.event_commands.handlers import decide
+from contracts.commands import AnyCommand
 from contracts.ids import HoldId, SeatId
 from contracts.rejections import RejectionCode
 from contracts.replies import Done, HoldExtended, Rejected, SeatsReleased, SeatsReserved
@@ -19,6 +21,8 @@ from tests.sale_on_paper import (
     a_hold,
     a_pending_order,
     a_sale,
+    payment_refunded,
+    refund,
     seat_ids_of,
     statuses_of,
 )
@@ -95,7 +99,9 @@ def test_the_sale_opens_and_closes_to_the_microsecond(since_opening: timedelta, 
 def test_nothing_of_a_cancelled_event_is_held() -> None:
     sale = a_sale(cancelled=True, now=NOW - timedelta(days=1))
     reply = decide(sale, reserve(sale.terms.event_id, a_user(), seat_ids_of(sale, 0)))
-    assert reply == Rejected(code=RejectionCode.EVENT_CANCELLED), "that it is cancelled matters more than that it is early"
+    assert reply == Rejected(code=RejectionCode.EVENT_CANCELLED), (
+        "that it is cancelled matters more than that it is early"
+    )
 
 
 def test_the_choice_that_was_made_for_somebody_is_decided_like_their_own() -> None:
@@ -132,8 +138,6 @@ def test_what_is_given_back_counts_no_longer() -> None:
 
 
 def test_what_is_refunded_counts_no_longer() -> None:
-    from tests.sale_on_paper import payment_refunded, refund
-
     sale, user = a_sale(ticket_limit=2), a_user()
     order = a_completed_order(sale, user, 0, 1)
     decide(sale, refund(sale.terms.event_id, order.id))
@@ -202,29 +206,29 @@ def test_a_hold_frees_only_what_is_still_its_own() -> None:
     ],
 )
 def test_a_hold_that_is_no_longer_active_says_what_became_of_it(
-    command_of: type[object], status: str, code: RejectionCode
+    command_of: Callable[..., AnyCommand], status: str, code: RejectionCode
 ) -> None:
     sale, user = a_sale(), a_user()
     hold = a_hold(sale, user)
     hold.status = status
-    assert decide(sale, command_of(sale.terms.event_id, user, hold.id)) == Rejected(code=code)  # type: ignore[call-arg, arg-type]
+    assert decide(sale, command_of(sale.terms.event_id, user, hold.id)) == Rejected(code=code)
 
 
 @pytest.mark.parametrize("command_of", [release, extend])
-def test_a_hold_whose_time_is_over_is_over_before_anybody_cleans_up(command_of: type[object]) -> None:
+def test_a_hold_whose_time_is_over_is_over_before_anybody_cleans_up(command_of: Callable[..., AnyCommand]) -> None:
     sale, user = a_sale(), a_user()
     hold = a_hold(sale, user)
     sale.now = hold.held_until
-    reply = decide(sale, command_of(sale.terms.event_id, user, hold.id))  # type: ignore[call-arg, arg-type]
+    reply = decide(sale, command_of(sale.terms.event_id, user, hold.id))
     assert reply == Rejected(code=RejectionCode.HOLD_EXPIRED)
 
 
 @pytest.mark.parametrize("command_of", [release, extend])
-def test_somebody_elses_hold_looks_like_none(command_of: type[object]) -> None:
+def test_somebody_elses_hold_looks_like_none(command_of: Callable[..., AnyCommand]) -> None:
     sale = a_sale()
     hold = a_hold(sale)
     for hold_id in (hold.id, a_command_id()):
-        reply = decide(sale, command_of(sale.terms.event_id, a_user(), hold_id))  # type: ignore[call-arg, arg-type]
+        reply = decide(sale, command_of(sale.terms.event_id, a_user(), hold_id))
         assert reply == Rejected(code=RejectionCode.HOLD_UNKNOWN)
 
 
@@ -269,7 +273,7 @@ def test_a_hold_that_lost_a_seat_is_not_extended() -> None:
 
 def test_a_hold_that_is_over_is_freed() -> None:
     sale = a_sale()
-    over, not_over = a_hold(sale, None, 0), None
+    over = a_hold(sale, None, 0)
     sale.now += timedelta(minutes=5)
     not_over = a_hold(sale, None, 1)
     sale.now = over.held_until

@@ -1,0 +1,114 @@
+"""How does somebody ask for the figures?"""
+
+import json
+import shlex
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Protocol
+
+import typer
+
+from ops.bench import scenarios
+from ops.bench.load import find_wrk
+from ops.bench.machine import this_machine
+from ops.bench.report import Report, as_json, as_markdown, as_screen
+from ops.bench.scenarios import Measurement, Variant
+from ops.bench.stage import Stage
+from ops.stack.screen import console, note, problems_shown, step
+
+VARIANT_SECONDS = 6
+
+# As many characters as the tables need where no terminal says how wide it is.
+UNKNOWN_WIDTH = 180
+
+
+class Part(StrEnum):
+    """What may be measured by itself."""
+
+    RESERVATIONS = "reservations"
+    HOT_SEATS = "hot-seats"
+    CHECKOUT = "checkout"
+    VARIANTS = "variants"
+
+
+class Measure(Protocol):
+    """A scenario: what is measured, for so many seconds."""
+
+    def __call__(self, stage: Stage, *, seconds: int) -> Measurement: ...
+
+
+# Each with the length of its window in seconds.
+MEASURED: Mapping[Part, tuple[Measure, int]] = {
+    Part.RESERVATIONS: (scenarios.measure_reservations, 15),
+    Part.HOT_SEATS: (scenarios.measure_hot_seats, 10),
+    Part.CHECKOUT: (scenarios.measure_checkout, 10),
+}
+
+
+def bench(
+    only: Annotated[list[Part] | None, typer.Option(help="Only this; may be given more than once.")] = None,
+    seconds: Annotated[
+        int | None, typer.Option(min=1, max=120, help="Length of every measured window; without it, each has its own.")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write everything here, unrounded.")] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown, for the README.")] = False,
+) -> None:
+    """Measure this machine: reservations, hot seats, checkouts, and where the time goes. It asserts nothing.
+
+    Uses servers of its own (stack `bench`, ports from 9800), empties them first and stops them at the end.
+    """
+    parts = only or list(Part)
+    with problems_shown(), _sigterm_interrupts():
+        try:
+            report = _measure(parts, seconds)
+        except KeyboardInterrupt as interrupted:
+            console.print("Interrupted. Everything has been stopped.")
+            raise typer.Exit(130) from interrupted
+    if json_file is not None:
+        json_file.write_text(json.dumps(as_json(report), indent=2) + "\n")
+    if markdown:
+        typer.echo(as_markdown(report))
+        return
+    if not console.is_terminal:
+        console.width = UNKNOWN_WIDTH
+    console.print(as_screen(report))
+
+
+def _measure(parts: list[Part], seconds: int | None) -> Report:
+    find_wrk()  # before anything else: nothing can be measured without it
+    measurements: list[Measurement] = []
+    variants: list[Variant] = []
+    with Stage(say=note) as stage:
+        for part, (measure, usual_seconds) in MEASURED.items():
+            if part in parts:
+                with step(part.value):
+                    # Each begins with fresh processes, so that the order does not matter.
+                    stage.start_programs()
+                    measurements.append(measure(stage, seconds=seconds or usual_seconds))
+        if Part.VARIANTS in parts:
+            with step(Part.VARIANTS.value):
+                variants = scenarios.measure_variants(stage, seconds=seconds or VARIANT_SECONDS, say=note)
+    return Report(this_machine(), _command(), measurements, variants)
+
+
+def _command() -> str:
+    return shlex.join(["boxoffice", *sys.argv[1:]])
+
+
+@contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """SIGTERM ends a run exactly as Ctrl-C does."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,189 @@
+"""How are the figures told: on a screen, in a README, in JSON?
+
+The tables are made once, as rows of text; the screen and Markdown only draw them.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from ops.bench.machine import Machine
+from ops.bench.scenarios import Measurement, Proof, Variant
+
+PERCENTILES = (50, 90, 95, 99)
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that was measured, in one run."""
+
+    machine: Machine
+    command: str
+    measurements: Sequence[Measurement]
+    variants: Sequence[Variant]
+
+
+@dataclass(frozen=True)
+class Lines:
+    """A table as text: a title, headings, rows. The first column is words, the others are figures."""
+
+    title: str
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def as_screen(report: Report) -> RenderableType:
+    """The tables as the terminal shows them."""
+    return Group(*map(_drawn, _tables(report)))
+
+
+def as_markdown(report: Report) -> str:
+    """The block for the README: which machine, which command, the tables."""
+    machine = f"Measured on {report.machine.sentence}; everything, the load generator included, on these cores."
+    return "\n\n".join([f"`{report.command}`", machine, *map(_marked_down, _tables(report))]) + "\n"
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """All there is, unrounded, with what follows from it."""
+    return {
+        "machine": asdict(report.machine),
+        "command": report.command,
+        "measurements": [_measurement_json(one) for one in report.measurements],
+        "variants": [
+            {
+                "name": one.name,
+                "variables": dict(one.variables),
+                "ratio": one.ratio,
+                "usual": _measurement_json(one.usual),
+                "changed": _measurement_json(one.changed),
+            }
+            for one in report.variants
+        ],
+    }
+
+
+def _tables(report: Report) -> Iterator[Lines]:
+    if report.measurements:
+        yield _figures(report.measurements)
+        yield _shares(report.measurements)
+        yield _insides(report.measurements)
+    if report.variants:
+        yield _variants(report.variants)
+
+
+def _figures(measurements: Sequence[Measurement]) -> Lines:
+    headings = ("scenario", "answers/s", *(f"p{percentile}" for percentile in PERCENTILES), "by status, per second")
+    rows = [
+        (
+            _title(one),
+            f"{one.answers.per_second:,.0f}",
+            *(_milliseconds(one.answers.latency_ms[percentile]) for percentile in PERCENTILES),
+            _statuses(one),
+            _errors(one),
+            _verdict(one.proof),
+        )
+        for one in measurements
+    ]
+    return Lines("Figures", (*headings, "errors", "proof"), rows)
+
+
+def _shares(measurements: Sequence[Measurement]) -> Lines:
+    groups = list(dict.fromkeys(group for one in measurements for group in one.shares.by_group))
+    headings = ["CPU of"]
+    for one in measurements:
+        headings += [one.name, "per answer"]
+    rows = [[group] for group in groups]
+    for one in measurements:
+        for row, group in zip(rows, groups, strict=True):
+            row += [
+                f"{one.shares.percent(group):.1f} %",
+                f"{one.shares.microseconds_per(group, one.answers.count):,.0f} µs",
+            ]
+    rows.append(["nobody (idle)", *(text for one in measurements for text in (f"{one.shares.idle_percent:.1f} %", ""))])
+    return Lines(f"Shares of the {measurements[0].shares.cores} cores in the measured window", headings, rows)
+
+
+def _insides(measurements: Sequence[Measurement]) -> Lines:
+    steps = list(dict.fromkeys(step for one in measurements for step in one.insides.engine_step_ms))
+    rows = [
+        ["requests per trip of the gate", *(f"{one.insides.gate_batch:.1f}" for one in measurements)],
+        ["commands per batch of the engine", *(f"{one.insides.engine_batch:.1f}" for one in measurements)],
+        ["batches per second", *(f"{one.insides.engine_batches_per_second:.1f}" for one in measurements)],
+    ]
+    for step in steps:
+        times = (one.insides.engine_step_ms.get(step, 0.0) for one in measurements)
+        rows.append([f"of a batch: {step}", *(f"{time:.1f} ms" for time in times)])
+    return Lines("Inside", ["mean", *(one.name for one in measurements)], rows)
+
+
+def _variants(variants: Sequence[Variant]) -> Lines:
+    rows = [
+        (
+            one.name,
+            f"{one.changed.answers.per_second:,.0f}",
+            f"{one.usual.answers.per_second:,.0f}",
+            f"{one.ratio:.2f}",
+            _milliseconds(one.changed.answers.latency_ms[95]),
+            _milliseconds(one.usual.answers.latency_ms[95]),
+            f"{one.changed.insides.engine_batch:.1f}",
+            _verdict(one.changed.proof),
+        )
+        for one in variants
+    ]
+    headings = ("with", "answers/s", "as usual", "ratio", "p95", "p95 as usual", "commands per batch", "proof")
+    return Lines("Reservations with other settings, each beside a run with the usual ones", headings, rows)
+
+
+def _title(one: Measurement) -> str:
+    return f"{one.name} ({one.connections} connections, {one.answers.seconds:.0f} s)"
+
+
+def _milliseconds(value: float) -> str:
+    return f"{value:,.0f} ms" if value >= 10 else f"{value:.1f} ms"
+
+
+def _statuses(one: Measurement) -> str:
+    return ", ".join(f"{status}: {one.answers.rate_of(status):,.0f}" for status in one.answers.statuses)
+
+
+def _errors(one: Measurement) -> str:
+    found = [f"{count} {name}" for name, count in one.answers.errors.items() if count]
+    return ", ".join([*found, *(["ran out of asks"] if one.answers.ran_out else [])]) or "none"
+
+
+def _verdict(proof: Proof) -> str:
+    found = "no difference" if proof.is_clean else f"{proof.difference_count} DIFFERENCES"
+    money = ", the provider's money included" if proof.is_money_compared else ""
+    seats = ", ".join(f"{count:,} {status}" for status, count in sorted(proof.seats_by_status.items()))
+    settled = "" if proof.settled_seconds is None else f"; all paid {proof.settled_seconds:.1f} s after the last answer"
+    return f"{found}{money} ({seats}){settled}"
+
+
+def _drawn(lines: Lines) -> Table:
+    table = Table(title=lines.title, title_justify="left")
+    for place, heading in enumerate(lines.headings):
+        table.add_column(heading, justify="right" if place else "left")
+    for row in lines.rows:
+        table.add_row(*row)
+    return table
+
+
+def _marked_down(lines: Lines) -> str:
+    ruler = ["---", *("---:" for _ in lines.headings[1:])]
+    drawn = (f"| {' | '.join(cells)} |" for cells in (lines.headings, ruler, *lines.rows))
+    return "\n".join([f"**{lines.title}**", "", *drawn])
+
+
+def _measurement_json(one: Measurement) -> dict[str, Any]:
+    count = one.answers.count
+    return {
+        **asdict(one),
+        "answers_per_second": one.answers.per_second,
+        "cpu_percent": {group: one.shares.percent(group) for group in one.shares.by_group},
+        "cpu_microseconds_per_answer": {
+            group: one.shares.microseconds_per(group, count) for group in one.shares.by_group
+        },
+    }
