@@ -28,7 +28,7 @@ class UnusableSettings(Exception):
 class Settings(BaseModel):
     """Everything a process of ours may be told from outside. Spans are in seconds unless the name says otherwise."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     environment: Literal["development", "production"] = Field(
         "development", description="production refuses demo passwords, failpoints and cookies without Secure"

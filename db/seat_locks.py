@@ -24,12 +24,19 @@ _BATCHES_PER_TRIP = 16
 Call = list[str | int]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class WantedSeats:
     """One reservation's seats; the token is the hold's id, so that a redelivered command passes its own locks."""
 
     token: UUID
     seat_ids: Sequence[UUID]
+    _written: tuple[str, list[str]] | None = None
+
+    def written(self, prefix: str) -> tuple[str, list[str]]:
+        """The token and the locks' keys as text. Made once: taking and settling both need them, five hundred a batch."""
+        if self._written is None:
+            self._written = str(self.token), [f"{prefix}{seat_id}" for seat_id in self.seat_ids]
+        return self._written
 
 
 class SeatLocks:
@@ -44,18 +51,24 @@ class SeatLocks:
 
     async def take(self, event_id: UUID, wanted: Sequence[WantedSeats]) -> list[UUID | None]:
         """For each reservation None if all its seats are now locked for it, else a seat that somebody else has."""
+        prefix, keys = _prefix(event_id), list[str]()
         arguments: Call = [PENDING_MS]
         for one in wanted:
-            arguments += [str(one.token), len(one.seat_ids)]
-        lost_at = await self._taking.ask(_call(event_id, wanted, arguments))
+            token, keys_of_one = one.written(prefix)
+            keys += keys_of_one
+            arguments += (token, len(keys_of_one))
+        lost_at = await self._taking.ask([len(keys), *keys, *arguments])
         return [one.seat_ids[position - 1] if position else None for one, position in zip(wanted, lost_at, strict=True)]
 
     async def settle(self, event_id: UUID, wanted: Sequence[WantedSeats], keep_ms: Sequence[int]) -> None:
         """Keep each reservation's locks for so many milliseconds; 0 gives them up."""
+        prefix, keys = _prefix(event_id), list[str]()
         arguments: Call = []
         for one, milliseconds in zip(wanted, keep_ms, strict=True):
-            arguments += [str(one.token), len(one.seat_ids), milliseconds]
-        await self._settling.ask(_call(event_id, wanted, arguments))
+            token, keys_of_one = one.written(prefix)
+            keys += keys_of_one
+            arguments += (token, len(keys_of_one), milliseconds)
+        await self._settling.ask([len(keys), *keys, *arguments])
 
     async def close(self) -> None:
         """Disconnect."""
@@ -70,7 +83,5 @@ class SeatLocks:
         return run
 
 
-def _call(event_id: UUID, wanted: Sequence[WantedSeats], arguments: Call) -> Call:
-    prefix = f"seat_lock:{{{event_id}}}:"
-    keys = [f"{prefix}{seat_id}" for one in wanted for seat_id in one.seat_ids]
-    return [len(keys), *keys, *arguments]
+def _prefix(event_id: UUID) -> str:
+    return f"seat_lock:{{{event_id}}}:"

@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import asyncpg
+
 from consumers.event_commands.engine import Asked, Engine, Outcome
 from contracts.commands import (
     AnyCommand,
@@ -24,6 +26,7 @@ from contracts.ids import CommandId, EventId, HoldId, OrderId, SeatId, UserId, V
 from contracts.replies import AnyReply, Rejected, SeatsReserved
 from contracts.settings import Settings
 from db.events import analyze_seats, create_event
+from db.migrate import migrate
 from db.postgres import transaction
 from db.seat_locks import SeatLocks
 from db.venues import create_venue
@@ -35,6 +38,17 @@ def settings_of(stack: Stack, **overrides: Any) -> Settings:
     """Settings for a process on this stack; overrides by field name."""
     read = Settings.read(stack.environment())
     return read.model_copy(update={"bcrypt_cost": 4, "metrics_port": 0, **overrides})
+
+
+async def fresh_database(stack: Stack) -> None:
+    """Migrate, and forget what earlier runs left: what a test stack holds is nobody's."""
+    url = settings_of(stack).postgres_url
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    finally:
+        await connection.close()
+    await migrate(url)
 
 
 def a_user() -> UserId:

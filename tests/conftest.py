@@ -10,16 +10,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
-import asyncpg
 import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
 from contracts.settings import Settings
-from db.migrate import migrate
 from db.postgres import open_pool
 from ops.stack import Stack
-from tests.builders import OnSale, an_event_on_sale, settings_of
+from tests.builders import OnSale, an_event_on_sale, fresh_database, settings_of
 from tests.ingress_process import an_ingress
 
 SERVERS = ("postgres", "redis", "rabbitmq", "payments", "mail")
@@ -39,7 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
     use = StackInUse(stack)
     if use.is_first():
         stack.up(SERVERS)
-        asyncio.run(_fresh_database(stack))
+        asyncio.run(fresh_database(stack))
     use.share()
     config.add_cleanup(use.end)
 
@@ -77,17 +75,6 @@ def _needs_servers(config: pytest.Config) -> bool:
         return False
     chosen = [argument.removeprefix("./") for argument in config.args]
     return any(not argument.startswith(NEED_NO_SERVERS) for argument in chosen)
-
-
-async def _fresh_database(stack: Stack) -> None:
-    """Migrate, and forget what earlier runs left: what the test stack holds is nobody's."""
-    url = settings_of(stack).postgres_url
-    connection = await asyncpg.connect(url)
-    try:
-        await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-    finally:
-        await connection.close()
-    await migrate(url)
 
 
 @pytest.fixture(scope="session")

@@ -91,6 +91,12 @@ def a_completed_order(sale: Sale, user_id: UserId | None = None, *indexes: int) 
     return order
 
 
+def the_time_is(sale: Sale, now: datetime) -> None:
+    """As if the sale had been loaded at this time."""
+    sale.now = now
+    sale.held_until = now + sale.terms.hold_duration
+
+
 def is_saved_and_loaded(sale: Sale) -> None:
     """As between two batches: what was to be written is written, the counts are taken afresh."""
     for changes in (sale.changed_seats, sale.changed_holds, sale.changed_orders):

@@ -23,7 +23,8 @@ async def write_event(
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute(
             "INSERT INTO venues (id, name, address, city, capacity, section_config)"
-            " VALUES ($1, 'Hall <One>', 'Long Street 1', 'Test Town', $2, '{}')",
+            " VALUES ($1, 'Hall <One>', 'Long Street 1', 'Test Town', $2,"
+            ' \'{"sections": [{"name": "A", "rows": 1, "seatsPerRow": 1, "price": "45.00"}]}\')',
             venue_id,
             max(seat_count, 1),
         )

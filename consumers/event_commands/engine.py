@@ -19,12 +19,12 @@ from consumers.event_commands.load import SeatsLockedElsewhere, load_sale
 from consumers.event_commands.save import save_sale
 from consumers.event_commands.seat_map import SeatMap
 from consumers.event_commands.timing import BATCH_SIZE, COMMANDS, step
-from consumers.rules.sale import LateReply, Sale
+from consumers.rules.sale import Hold, LateReply, Sale
 from contracts.commands import AnyCommand, ReserveSeats
 from contracts.domain_events import SeatChange
-from contracts.ids import CommandId, EventId, SeatId
+from contracts.ids import CommandId, EventId, HoldId, SeatId
 from contracts.rejections import RejectionCode
-from contracts.replies import AnyReply, Rejected, ReplyLater, SeatsReserved
+from contracts.replies import AnyReply, Rejected, ReplyLater
 from contracts.settings import Settings
 from db.command_outcomes import find_result
 from db.failpoints import failpoint
@@ -115,15 +115,8 @@ class Engine:
         wanted = [*outcome.locks, *freed]
         if not wanted or not self.lock_breaker.allows():
             return
-        won = {
-            (answer.reply.hold_id, seat.seat_id)
-            for answer in outcome.answered
-            if isinstance(answer.reply, SeatsReserved)
-            for seat in answer.reply.seats
-        }
-        keep_ms = [
-            self.settings.hold_seconds * 1000 if (one.token, one.seat_ids[0]) in won else 0 for one in outcome.locks
-        ]
+        holds = _live_holds(outcome)
+        keep_ms = [_keep_ms(one, holds.get(HoldId(one.token))) for one in outcome.locks]
         try:
             await self.seat_locks.settle(event_id, wanted, [*keep_ms, *(0 for _ in freed)])
             self.lock_breaker.succeeded()
@@ -143,7 +136,7 @@ class Engine:
             badly_chosen = await self._with_patience(event_id, asked, outcome, avoid=avoid)
         except PASSING:
             raise
-        except Exception as problem:
+        except Exception as problem:  # noqa: BLE001 -- whatever it is, it ends in the parking lot with its reason
             if len(asked) == 1:
                 await self._put_aside(event_id, asked[0], problem, outcome)
                 return
@@ -376,12 +369,29 @@ def _ended(reply: AnyReply) -> str:
     return reply.code.value if isinstance(reply, Rejected) else reply.type
 
 
+def _live_holds(outcome: Outcome) -> dict[HoldId, tuple[Hold, datetime]]:
+    """The holds this batch leaves active, each with the time at which it was seen to be."""
+    return {
+        hold.id: (hold, sale.now) for sale in outcome.sales for hold in sale.holds.values() if hold.is_active(sale.now)
+    }
+
+
+def _keep_ms(locks: WantedSeats, live: tuple[Hold, datetime] | None) -> int:
+    """How long locks are worth keeping: as long as the hold whose seats they are. A command that was answered "reserved"
+    need not have one: the retry of a reservation that has been given back gets its first answer, and no seat."""
+    if live is None:
+        return 0
+    hold, now = live
+    if not set(locks.seat_ids) <= set(hold.seat_ids):
+        return 0
+    return max(0, int((hold.held_until - now).total_seconds() * 1000))
+
+
 def _freed_locks(outcome: Outcome) -> list[WantedSeats]:
-    """The locks of holds that this batch ended. Compare-and-delete: whoever has the seats by now keeps them."""
+    """The locks of holds that this batch ended and of orders it took back: a lock left behind would keep a free seat from
+    being sold. Compare-and-delete: whoever has the seats by now keeps them."""
     ended = [
-        hold
-        for sale in outcome.sales
-        for hold in sale.changed_holds.values()
-        if hold.status in ("released", "expired") and not hold.is_new
+        hold for sale in outcome.sales for hold in sale.changed_holds.values() if hold.status in ("released", "expired")
     ]
-    return [WantedSeats(hold.id, hold.seat_ids) for hold in ended]
+    taken_back = [sale.holds[order.hold_id] for sale in outcome.sales for order in sale.unsold_orders]
+    return [WantedSeats(hold.id, hold.seat_ids) for hold in (*ended, *taken_back)]

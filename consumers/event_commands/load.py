@@ -11,12 +11,27 @@ from uuid import UUID
 import asyncpg
 
 from consumers.rules.sale import Hold, Order, Sale, SaleTerms, Seat, StoredAnswer
-from contracts.commands import AnyCommand, Checkout, ExtendHold, ReleaseSeats, ReserveSeats
+from contracts.commands import (
+    AnyCommand,
+    Checkout,
+    ExtendHold,
+    PaymentCanceled,
+    PaymentDeclined,
+    PaymentRefunded,
+    RefundOrder,
+    ReleaseSeats,
+    ReserveSeats,
+    SettlePayment,
+    VoidPayment,
+)
 from contracts.ids import CommandId, EventId, HoldId, OrderId, SeatId, UserId
 from contracts.replies import ANY_REPLY
 from contracts.settings import Settings
 from db import sale as records
 from db.postgres import Transaction
+
+
+ABOUT_AN_ORDER = (SettlePayment, PaymentDeclined, PaymentCanceled, PaymentRefunded, VoidPayment, RefundOrder)
 
 
 class SeatsLockedElsewhere(Exception):
@@ -80,7 +95,7 @@ def _terms(event_id: EventId, event: asyncpg.Record, settings: Settings) -> Sale
 
 
 async def _load_orders(tx: Transaction, event_id: EventId, commands: Sequence[AnyCommand]) -> dict[OrderId, Order]:
-    order_ids: set[UUID] = {command.order_id for command in commands if hasattr(command, "order_id")}
+    order_ids: set[UUID] = {command.order_id for command in commands if isinstance(command, ABOUT_AN_ORDER)}
     order_ids |= {command.command_id for command in commands if isinstance(command, Checkout)}
     hold_ids = {command.hold_id for command in commands if isinstance(command, Checkout)}
     found = await records.lock_orders(tx, event_id, order_ids, hold_ids)

@@ -36,8 +36,9 @@ log = logging.getLogger(__name__)
 PASSING: tuple[type[BaseException], ...] = (*TRANSIENT, ListingInterrupted)
 
 TAKEN_AT_ONCE = 200
-# After this a payment that nobody confirmed is given up: the buyer has long heard 202 and looks at the order.
-GIVE_UP_AFTER_SECONDS = 120.0
+# After so many times payment_unknown_seconds (two minutes) a payment whose intent could not even be made is given up: the
+# buyer has long heard 202 and looks at the order.
+GIVE_UP_AFTER_ROUNDS = 4
 # A bank's own page may take a buyer a while, but seats are not kept for ever.
 ACTION_WITHIN_SECONDS = 900.0
 # Young differences are payments under way.
@@ -90,7 +91,7 @@ async def _finish(payment: SilentPayment, resources: Resources) -> None:
 
 async def _finish_pending(payment: SilentPayment, resources: Resources) -> None:
     if payment.intent_id is None:
-        if payment.age_seconds > GIVE_UP_AFTER_SECONDS:
+        if payment.age_seconds > GIVE_UP_AFTER_ROUNDS * resources.settings.payment_unknown_seconds:
             await _give_up(payment, "the payment provider did not answer", resources)
         else:
             await authorize(payment.event_id, _requested(payment), resources)

@@ -176,15 +176,18 @@ async def authorize(event_id: EventId, payment: PaymentRequested, resources: Res
 
 async def capture(event_id: EventId, payment: PaymentDue, resources: Resources) -> bool:
     """Take what was set aside. When the provider says that there is nothing to take any more, the order ends."""
-    said: Outcome = await resources.gateway.capture(payment.intent_id, key=f"{payment.provider_key}:capture")
-    if isinstance(said, Refused | Unknown):
-        said = await resources.gateway.read(payment.intent_id)
-    await failpoint("payments.after_capture")
-    if isinstance(said, Captured | Refunded):
-        await resources.capturing.ask((event_id, payment.order_id))
-        return True
-    if isinstance(said, Canceled):
-        return await tell_of(event_id, payment.order_id, payment.intent_id, said, resources)
+    for round_ in range(ROUNDS_MAX):
+        said: Outcome = await resources.gateway.capture(payment.intent_id, key=_key(payment, "capture", round_))
+        if isinstance(said, Refused | Unknown):
+            said = await resources.gateway.read(payment.intent_id)
+        await failpoint("payments.after_capture")
+        if isinstance(said, Captured | Refunded):
+            await resources.capturing.ask((event_id, payment.order_id))
+            return True
+        if isinstance(said, Canceled):
+            return await tell_of(event_id, payment.order_id, payment.intent_id, said, resources)
+        if not isinstance(said, Authorized):
+            return False
     return False
 
 
@@ -192,9 +195,9 @@ async def void(event_id: EventId, payment: PaymentDue, resources: Resources) -> 
     """Cancel at the provider; the seats are freed only when it says "canceled" (or has given the money back)."""
     intent_id = payment.intent_id or await _find_intent(event_id, payment, resources)
     if not intent_id:
-        return False
-    for _ in range(ROUNDS_MAX):
-        said: Outcome = await resources.gateway.cancel(intent_id, key=f"{payment.provider_key}:cancel")
+        return await _cancel_if_never_sent(event_id, payment.order_id, resources)
+    for round_ in range(ROUNDS_MAX):
+        said: Outcome = await resources.gateway.cancel(intent_id, key=_key(payment, "cancel", round_))
         if isinstance(said, Refused | Unknown):
             said = await resources.gateway.read(intent_id)
         await failpoint("payments.after_cancel")
@@ -272,6 +275,14 @@ async def _find_intent(event_id: EventId, payment: PaymentDue, resources: Resour
     return found[0].intent_id if isinstance(found, tuple) and found else None
 
 
+async def _cancel_if_never_sent(event_id: EventId, order_id: OrderId, resources: Resources) -> bool:
+    """The provider cannot say which intent it was (it keeps answering with the error of the creation), and it need not: an
+    intent whose id we never stored was never confirmed, nor will it be, because the order no longer waits for it."""
+    if not await records.was_never_sent(resources.pool, (event_id, order_id)):
+        return False
+    return await tell_of(event_id, order_id, "", Canceled(), resources)
+
+
 async def _decline_if_never_sent(event_id: EventId, order_id: OrderId, resources: Resources) -> bool:
     """The provider is out and we have asked nothing of it: the buyer keeps the hold and hears so at once."""
     if not await records.was_never_sent(resources.pool, (event_id, order_id)):
@@ -319,6 +330,12 @@ async def _each(
     if left:
         reason = repr(problems[0]) if problems else "the provider has not answered"
         raise TryAgain(reason, remaining=message.model_copy(update={"payments": left}))
+
+
+def _key(payment: PaymentDue, step: str, round_: int) -> str:
+    """The provider repeats a 500 under its key for a day. Once reading the intent has shown that the step was not done, the
+    next key may be used: an intent is captured or cancelled once, whatever the keys."""
+    return f"{payment.provider_key}:{step}" + (f":{round_}" if round_ else "")
 
 
 def _new_id() -> CommandId:

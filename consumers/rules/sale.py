@@ -24,6 +24,8 @@ from contracts.domain_events import (
 from contracts.ids import CommandId, EventId, HoldId, OrderId, SeatId, TicketId, UserId
 from contracts.replies import ANY_REPLY, AnyReply, IssuedTicket, SoldSeat
 
+_NOTHING = Decimal(0)
+
 
 @dataclass(slots=True)
 class Seat:
@@ -199,7 +201,6 @@ class Sale:
     late_replies: list[LateReply] = field(default_factory=list)
     outgoing: Outgoing = field(default_factory=Outgoing)
     seats_reserved_count: int = 0
-
     def is_before(self) -> bool:
         """Whether the sale has yet to open."""
         return self.now < self.terms.on_sale_at
@@ -230,7 +231,9 @@ class Sale:
         """Set the seats aside for the asker. An expired holder loses them here, and the ledger says so."""
         held_until = self.now + self.terms.hold_duration
         hold_id = HoldId(command.command_id)
+        total = _NOTHING
         for seat in seats:
+            total += seat.price
             if seat.status == "held":
                 self._record(seat, "available", command.command_id)
             seat.hold_id, seat.held_until = hold_id, held_until
@@ -241,7 +244,7 @@ class Sale:
             user_id=command.user_id,
             seat_ids=[seat.id for seat in seats],
             fences=[seat.fence for seat in seats],
-            total=sum((seat.price for seat in seats), Decimal(0)),
+            total=total,
             status="active",
             held_until=held_until,
             reserved_until=held_until,

@@ -8,11 +8,13 @@ from datetime import UTC, datetime, timedelta
 from itertools import cycle, islice
 from uuid import uuid4
 
+from redis.asyncio import Redis
+
 from contracts.ids import EventId, SeatId, UserId, VenueId
 from contracts.settings import Settings
 from db.demo import Person, insert_people
 from db.events import TICKET_LIMIT_DEFAULT, analyze_seats, create_event, list_seats
-from db.postgres import open_pool, transaction
+from db.postgres import Pool, open_pool, transaction
 from db.redis import open_redis
 from db.sessions import create_session
 from db.venues import create_venue
@@ -20,7 +22,7 @@ from ops.bench.load import Ask
 from ops.rush.house import house_of, wait_until_on_sale
 
 SEATS_PER_ASK = 2
-SESSIONS_PER_TRIP = 1000
+USERS_PER_TRIP = 1000
 # Nobody signs in with it; any text will do where a hash is kept.
 NO_PASSWORD = "*"  # noqa: S105
 
@@ -58,24 +60,29 @@ async def open_house(settings: Settings, seat_count: int) -> House:
 
 async def let_in(settings: Settings, count: int) -> list[str]:
     """So many new users, all signed in; their cookies."""
-    people = [Person(UserId(uuid4()), f"{uuid4().hex}@bench.example", f"Bench {number}") for number in range(count)]
-    async with (
-        await open_pool(settings, application_name="boxoffice bench", size=1) as pool,
-        transaction(pool) as tx,
-    ):
-        await insert_people(tx, people, password_hash=NO_PASSWORD)
     redis = open_redis(settings)
     cookies: list[str] = []
     try:
-        for first in range(0, count, SESSIONS_PER_TRIP):
-            trip = redis.pipeline(transaction=False)
-            cookies += [
-                await create_session(trip, user_id=person.id, role="user", seconds=settings.session_seconds)
-                for person in people[first : first + SESSIONS_PER_TRIP]
-            ]
-            await trip.execute()
+        async with await open_pool(settings, application_name="boxoffice bench", size=1) as pool:
+            for first in range(0, count, USERS_PER_TRIP):
+                users = [UserId(uuid4()) for _ in range(first, min(first + USERS_PER_TRIP, count))]
+                await _write_down(pool, users)
+                cookies += await _sign_in(redis, users, seconds=settings.session_seconds)
     finally:
         await redis.aclose()
+    return cookies
+
+
+async def _write_down(pool: Pool, users: Sequence[UserId]) -> None:
+    people = [Person(user_id, f"{user_id.hex}@bench.example", "Somebody") for user_id in users]
+    async with transaction(pool) as tx:
+        await insert_people(tx, people, password_hash=NO_PASSWORD)
+
+
+async def _sign_in(redis: Redis, users: Sequence[UserId], *, seconds: int) -> list[str]:
+    trip = redis.pipeline(transaction=False)
+    cookies = [await create_session(trip, user_id=user_id, role="user", seconds=seconds) for user_id in users]
+    await trip.execute()
     return cookies
 
 

@@ -3,7 +3,7 @@
 The tables are made once, as rows of text; the screen and Markdown only draw them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,9 +11,15 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from ops.bench.machine import Machine
-from ops.bench.scenarios import Measurement, Proof, Variant
+from ops.bench.scenarios import IngressParts, Measurement, Proof, Variant
 
 PERCENTILES = (50, 90, 95, 99)
+
+INGRESS_PARTS: Mapping[str, Callable[[IngressParts], float]] = {
+    "HTTP": lambda parts: parts.http,
+    "gate": lambda parts: parts.http_and_gate - parts.http,
+    "command and reply": lambda parts: parts.all - parts.http_and_gate,
+}
 
 
 @dataclass(frozen=True)
@@ -116,7 +122,17 @@ def _insides(measurements: Sequence[Measurement]) -> Lines:
     for step in steps:
         times = (one.insides.engine_step_ms.get(step, 0.0) for one in measurements)
         rows.append([f"of a batch: {step}", *(f"{time:.1f} ms" for time in times)])
+    rows += _ingress_rows(measurements)
     return Lines("Inside", ["mean", *(one.name for one in measurements)], rows)
+
+
+def _ingress_rows(measurements: Sequence[Measurement]) -> Iterator[list[str]]:
+    """What of the ingress' time is HTTP, the gate, and the command with its reply; each part is a difference."""
+    parts = [one.ingress_parts for one in measurements]
+    if not any(parts):
+        return
+    for name, part in INGRESS_PARTS.items():
+        yield [f"of the ingress, per answer: {name}", *("" if one is None else f"{part(one):,.0f} µs" for one in parts)]
 
 
 def _variants(variants: Sequence[Variant]) -> Lines:

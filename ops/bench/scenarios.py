@@ -7,7 +7,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import aiohttp
@@ -27,9 +27,9 @@ from ops.bench.crowd import (
     users_needed,
 )
 from ops.bench.insides import Insides, insides_between, read_samples
-from ops.bench.load import Answers, Ask, Load, run_wrk
+from ops.bench.load import THREADS, Answers, Ask, Load, run_wrk
 from ops.bench.shares import Shares, shares_between, take_snapshot
-from ops.bench.stage import Stage
+from ops.bench.stage import INGRESS, Stage
 from ops.stack import StackProblem
 from ops.verify import verify_event
 
@@ -38,6 +38,8 @@ RESERVE_PATH, CHECKOUT_PATH = "/api/seats/reserve", "/api/checkout"
 CONNECTIONS = 256
 WARM_UP_SECONDS = 3
 VARIANT_WARM_UP_SECONDS = 2
+# Of each look at a part of the ingress.
+PART_SECONDS = 3
 
 # The house must not be sold out in the window: so many asks a second are prepared, more than two cores can answer.
 RESERVATIONS_PER_SECOND_MAX = 8000
@@ -72,6 +74,18 @@ class Proof:
 
 
 @dataclass(frozen=True)
+class IngressParts:
+    """CPU of the ingress for one reservation, in microseconds: as much as a request costs that gets no further."""
+
+    # Read, routed, and refused for want of a session.
+    http: float
+    # And the session found and the rate limit asked in Redis, but the body of no use.
+    http_and_gate: float
+    # And the command sent and its reply told.
+    all: float
+
+
+@dataclass(frozen=True)
 class Measurement:
     """One window of one scenario."""
 
@@ -81,6 +95,7 @@ class Measurement:
     shares: Shares
     insides: Insides
     proof: Proof
+    ingress_parts: IngressParts | None = None
 
 
 @dataclass(frozen=True)
@@ -110,16 +125,21 @@ VARIANTS: Mapping[str, Mapping[str, str]] = {
 }
 
 
-def measure_reservations(stage: Stage, *, seconds: int, warm_up_seconds: int = WARM_UP_SECONDS) -> Measurement:
-    """One hot event in which nobody wants what somebody else wants: how fast are seats set aside?"""
+def measure_reservations(stage: Stage, *, seconds: int) -> Measurement:
+    """One hot event in which nobody wants what somebody else wants: how fast are seats set aside, and what is it that
+    costs the ingress its time?"""
+    measured = _reserve(stage, seconds=seconds, warm_up_seconds=WARM_UP_SECONDS)
+    return replace(measured, ingress_parts=_take_ingress_apart(stage, measured))
+
+
+def _reserve(stage: Stage, *, seconds: int, warm_up_seconds: int) -> Measurement:
     count = RESERVATIONS_PER_SECOND_MAX * (warm_up_seconds + seconds)
     house = _open(stage, SEATS_PER_ASK * count)
     cookies = _run(let_in(stage.settings, users_needed(count)))
     asks = asks_for_each_pair(house, cookies, chance=_chance())
     first = RESERVATIONS_PER_SECOND_MAX * warm_up_seconds
     _warm_up(stage, RESERVE_PATH, asks[:first], seconds=warm_up_seconds)
-    load = Load(_url(stage), RESERVE_PATH, asks[first:], connections=CONNECTIONS, seconds=seconds)
-    return _measure(stage, "reservations", load, house)
+    return _measure(stage, "reservations", _load(stage, RESERVE_PATH, asks[first:], seconds=seconds), house)
 
 
 def measure_hot_seats(stage: Stage, *, seconds: int) -> Measurement:
@@ -129,7 +149,7 @@ def measure_hot_seats(stage: Stage, *, seconds: int) -> Measurement:
     rehearsed = asks_for_any_pair(rehearsal, cookies, HOT_ASKS, chance=_chance())
     _warm_up(stage, RESERVE_PATH, rehearsed, seconds=WARM_UP_SECONDS)
     asks = asks_for_any_pair(house, cookies, HOT_ASKS, chance=_chance())
-    load = Load(_url(stage), RESERVE_PATH, asks, connections=CONNECTIONS, seconds=seconds, repeats=True)
+    load = _load(stage, RESERVE_PATH, asks, seconds=seconds, repeats=True)
     return _measure(stage, "hot seats", load, house)
 
 
@@ -142,7 +162,8 @@ def measure_checkout(stage: Stage, *, seconds: int) -> Measurement:
     asks = asks_to_pay(house, iter(_run(_hold(_url(stage), wanted))))
     first = len(asks) * WARM_UP_SECONDS // (WARM_UP_SECONDS + seconds)
     _warm_up(stage, CHECKOUT_PATH, asks[:first], seconds=WARM_UP_SECONDS)
-    load = Load(_url(stage), CHECKOUT_PATH, asks[first:], connections=CONNECTIONS, seconds=seconds)
+    _run(_come_to_rest(stage, house))  # the warm-up's last payments are not to be worked off in the window
+    load = _load(stage, CHECKOUT_PATH, asks[first:], seconds=seconds)
     return _measure(stage, "checkout", load, house, pays=True)
 
 
@@ -155,11 +176,27 @@ def measure_variants(stage: Stage, *, seconds: int, say: Callable[[str], None]) 
 def _measure_variant(stage: Stage, name: str, *, seconds: int, say: Callable[[str], None]) -> Variant:
     def once(variables: Mapping[str, str]) -> Measurement:
         stage.start_programs(variables)
-        return measure_reservations(stage, seconds=seconds, warm_up_seconds=VARIANT_WARM_UP_SECONDS)
+        return _reserve(stage, seconds=seconds, warm_up_seconds=VARIANT_WARM_UP_SECONDS)
 
     variant = Variant(name, VARIANTS[name], usual=once({}), changed=once(VARIANTS[name]))
     say(f"{name}: {variant.changed.answers.per_second:,.0f} a second, {variant.ratio:.2f} of the usual")
     return variant
+
+
+def _take_ingress_apart(stage: Stage, measured: Measurement) -> IngressParts:
+    cookies = _run(let_in(stage.settings, HOT_USERS))
+    return IngressParts(
+        http=_ingress_microseconds(stage, [Ask(cookie="", body="{}")] * THREADS),
+        http_and_gate=_ingress_microseconds(stage, [Ask(cookie, body="{}") for cookie in cookies]),
+        all=measured.shares.microseconds_per(INGRESS, measured.answers.count),
+    )
+
+
+def _ingress_microseconds(stage: Stage, asks: Sequence[Ask]) -> float:
+    groups = {INGRESS: stage.groups[INGRESS]}
+    before = take_snapshot(groups)
+    answers = run_wrk(_load(stage, RESERVE_PATH, asks, seconds=PART_SECONDS, repeats=True))
+    return shares_between(before, take_snapshot(groups)).microseconds_per(INGRESS, answers.count)
 
 
 # ---- one window
@@ -182,13 +219,18 @@ def _measure(stage: Stage, name: str, load: Load, house: House, *, pays: bool = 
 
 
 def _warm_up(stage: Stage, path: str, asks: Sequence[Ask], *, seconds: int) -> None:
-    run_wrk(Load(_url(stage), path, asks, connections=CONNECTIONS, seconds=seconds))
+    run_wrk(_load(stage, path, asks, seconds=seconds))
 
 
 def _open(stage: Stage, seat_count: int) -> House:
     house = _run(open_house(stage.settings, seat_count))
     stage.wait_until_consumed(topology.event_queue(house.event_id))
     return house
+
+
+async def _come_to_rest(stage: Stage, house: House) -> None:
+    async with await open_pool(stage.settings, application_name="boxoffice bench", size=1) as pool:
+        await _settled(pool, house)
 
 
 async def _prove(stage: Stage, house: House, *, pays: bool) -> Proof:
@@ -231,6 +273,10 @@ async def _hold(url: str, wanted: Sequence[Ask]) -> list[tuple[str, str]]:
     if not holds:
         raise StackProblem("not one seat could be reserved, so there is nothing to pay for")
     return holds
+
+
+def _load(stage: Stage, path: str, asks: Sequence[Ask], *, seconds: int, repeats: bool = False) -> Load:
+    return Load(_url(stage), path, asks, connections=CONNECTIONS, seconds=seconds, repeats=repeats)
 
 
 def _url(stage: Stage) -> str:

@@ -9,10 +9,9 @@ import aiohttp
 import pytest
 
 from contracts.settings import Settings
-from db.migrate import migrate
 from db.postgres import open_pool
 from ops.stack import APPLICATIONS, SERVERS, Stack
-from tests.builders import OnSale, an_event_on_sale, settings_of
+from tests.builders import OnSale, an_event_on_sale, fresh_database, settings_of
 from tests.eventually import eventually
 
 # One address asks for many buyers here, and passwords are not what these tests are about.
@@ -25,9 +24,11 @@ def running_system(stack: Stack) -> Iterator[Stack]:
     import asyncio
 
     system = Stack("acceptance", 9500)
+    system.down()
+    system.empty("payments")  # the provider's books begin with ours, or its old payments would belong to nobody
     system.up(SERVERS)
     try:
-        asyncio.run(migrate(system.environment()["BOXOFFICE_POSTGRES_URL"]))
+        asyncio.run(fresh_database(system))
         for name in APPLICATIONS:
             system.start(name, environment=OVERRIDES)
         yield system

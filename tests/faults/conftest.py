@@ -80,7 +80,9 @@ async def world(fault_stack: Stack, warm_consumers: WarmConsumers, ingress: str)
         await eventually(lambda: world.ingress_is_ready(), within_seconds=30)
         yield world
         await asyncio.to_thread(heal, fault_stack)
+        await world.kill_consumers()
         await world.clear_faults()
+        await world.forget_events()
 
 
 def heal(stack: Stack) -> None:

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 from uuid import UUID, uuid4
 
+import aio_pika
 import aiohttp
 from redis.asyncio import Redis
 
+from contracts import topology
 from contracts.ids import SeatId
 from contracts.settings import PREFIX, Settings
 from db.postgres import TRANSIENT_ERRORS, Pool, open_pool
@@ -101,6 +103,9 @@ class Event:
 
     sale: OnSale
     history: defaultdict[SeatId, list[Operation]] = field(default_factory=lambda: defaultdict(list))
+    # By hold, when its payment was first asked for; and the holds of which it is noted how that ended.
+    paid_for_since: dict[str, float] = field(default_factory=dict)
+    payments_noted: set[str] = field(default_factory=set)
 
     @property
     def id(self) -> UUID:
@@ -109,6 +114,13 @@ class Event:
     @property
     def seats(self) -> list[SeatId]:
         return self.sale.seats
+
+    def note_payment(self, hold: "HeldSeats", answer: Answer) -> None:
+        """However often it was asked for: a payment happens once."""
+        kind: dict[str, Kind] = {"": "buy", "order_cancelled": "release"}
+        if answer.code in kind and hold.id not in self.payments_noted:
+            self.payments_noted.add(hold.id)
+            self.note(hold.seats, kind[answer.code], hold.id, "done", self.paid_for_since[hold.id])
 
     def note(self, seats: Sequence[SeatId], kind: Kind, who: str, outcome: Outcome, call_at: float) -> None:
         for seat in seats:
@@ -182,16 +194,13 @@ class Buyer:
 
     async def check_out(self, hold: "HeldSeats", *, payment_method: str = GOOD_CARD, key: str = "") -> Answer:
         """Pay for the hold, until the outcome is known."""
-        call_at = time.monotonic()
+        since = self.event.paid_for_since.setdefault(hold.id, time.monotonic())
         try:
             answer = await self.ask("POST", "/api/checkout", self._checkout(hold, payment_method), key or str(uuid4()))
         except BaseException:
-            self.event.note(hold.seats, "buy", hold.id, "unknown", call_at)
+            self.event.note(hold.seats, "buy", hold.id, "unknown", since)
             raise
-        if answer.status == 201:
-            self.event.note(hold.seats, "buy", hold.id, "done", call_at)
-        elif answer.code == "order_cancelled":
-            self.event.note(hold.seats, "release", hold.id, "done", call_at)
+        self.event.note_payment(hold, answer)
         return answer
 
     async def mails(self) -> list[dict[str, Any]]:
@@ -221,6 +230,7 @@ class World:
         self.url = url
         self.consumers: OurProcess | None = None
         self._warm = warm
+        self._events: list[Event] = []
         self._open = AsyncExitStack()
         self.pool: Pool
         self.redis: Redis
@@ -239,7 +249,22 @@ class World:
 
     async def an_event(self, seats: int = 12, **fields: Any) -> Event:
         """An event on sale."""
-        return Event(await an_event_on_sale(self.settings, self.pool, seats=seats, **fields))
+        event = Event(await an_event_on_sale(self.settings, self.pool, seats=seats, **fields))
+        self._events.append(event)
+        return event
+
+    async def forget_events(self) -> None:
+        """Their sales were long ago: the next consumers need not open their queues."""
+        ids = [event.id for event in self._events]
+        await self.fetch(
+            "UPDATE events SET on_sale_date = now() - interval '90 days', off_sale_date = now() - interval '60 days'"
+            " WHERE id = ANY($1)",
+            ids,
+        )
+        url = self.settings.rabbitmq_url_for("lifecycle")
+        async with await aio_pika.connect(url) as connection, connection.channel() as channel:
+            for event in self._events:
+                await channel.queue_delete(topology.event_queue(event.sale.event_id))
 
     async def a_buyer(self, event: Event) -> Buyer:
         """Somebody new, signed in."""
@@ -354,7 +379,10 @@ class World:
     async def histories_are_linearizable(self, event: Event) -> None:
         """What buyers saw of each seat makes sense, and ends where the database says it stands."""
         call_at = time.monotonic()
-        statuses = {row["id"]: row["status"] for row in await self.fetch("SELECT id, status FROM seats WHERE event_id = $1", event.id)}
+        statuses = {
+            row["id"]: row["status"]
+            for row in await self.fetch("SELECT id, status FROM seats WHERE event_id = $1", event.id)
+        }
         for seat, history in event.history.items():
             read = Operation(call_at, time.monotonic(), "read", "the database", statuses[seat])
             assert (contradiction := find_contradiction([*history, read])) is None, contradiction

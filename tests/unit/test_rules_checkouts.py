@@ -22,6 +22,7 @@ from tests.sale_on_paper import (
     a_pending_order,
     a_sale,
     statuses_of,
+    the_time_is,
     void_payment,
 )
 
@@ -100,7 +101,7 @@ def test_a_hold_that_is_over_cannot_be_paid(status: str) -> None:
 def test_a_hold_whose_time_is_over_cannot_be_paid() -> None:
     sale, user = a_sale(), a_user()
     hold = a_hold(sale, user)
-    sale.now = hold.held_until
+    the_time_is(sale, hold.held_until)
     reply = decide(sale, check_out(sale.terms.event_id, user, hold.id))
     assert reply == Rejected(code=RejectionCode.HOLD_EXPIRED)
 
@@ -293,7 +294,7 @@ def test_money_for_a_cancelled_event_is_voided_and_the_seats_wait_for_the_provid
 def test_after_a_decline_the_seats_stay_with_the_buyer_for_a_moment_at_least() -> None:
     sale = a_sale()
     order = a_pending_order(sale)
-    sale.now = NOW + timedelta(hours=1)  # the hold's own time was over long ago
+    the_time_is(sale, NOW + timedelta(hours=1))  # the hold's own time was over long ago
     decide(sale, decline(sale.terms.event_id, order.id))
     hold = sale.holds[order.hold_id]
     assert (order.status, order.payment_status, hold.status) == ("declined", "declined", "active")

@@ -34,6 +34,7 @@ from tests.sale_on_paper import (
     a_sale,
     refund,
     seat_ids_of,
+    the_time_is,
 )
 
 REPOSITORY = Path(__file__).parents[2]
@@ -41,13 +42,13 @@ REPOSITORY = Path(__file__).parents[2]
 
 def _too_early() -> AnyReply:
     sale = a_sale()
-    sale.now = sale.terms.on_sale_at - timedelta(seconds=1)
+    the_time_is(sale, sale.terms.on_sale_at - timedelta(seconds=1))
     return decide(sale, reserve(sale.terms.event_id, a_user(), seat_ids_of(sale, 0)))
 
 
 def _too_late() -> AnyReply:
     sale = a_sale()
-    sale.now = sale.terms.off_sale_at
+    the_time_is(sale, sale.terms.off_sale_at)
     return decide(sale, reserve(sale.terms.event_id, a_user(), seat_ids_of(sale, 0)))
 
 
@@ -85,7 +86,7 @@ def _no_such_hold() -> AnyReply:
 def _hold_run_out() -> AnyReply:
     sale, user = a_sale(), a_user()
     hold = a_hold(sale, user)
-    sale.now = hold.held_until
+    the_time_is(sale, hold.held_until)
     return decide(sale, extend(sale.terms.event_id, user, hold.id))
 
 

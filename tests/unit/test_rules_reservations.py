@@ -25,6 +25,7 @@ from tests.sale_on_paper import (
     refund,
     seat_ids_of,
     statuses_of,
+    the_time_is,
 )
 
 A_MOMENT = timedelta(microseconds=1)
@@ -67,7 +68,7 @@ def test_a_repeated_reservation_gets_the_first_answer_and_no_second_hold() -> No
     sale = a_sale()
     command = reserve(sale.terms.event_id, a_user(), seat_ids_of(sale, 0, 1))
     first = decide(sale, command)
-    sale.now += timedelta(minutes=1)
+    the_time_is(sale, sale.now + timedelta(minutes=1))
     assert decide(sale, command) == first
     assert len(sale.holds) == 1
     assert statuses_of(sale).count("held") == 2
@@ -165,10 +166,10 @@ def test_all_seats_or_none_and_the_taken_ones_are_named(status: str) -> None:
 def test_held_means_held_only_until_its_time() -> None:
     sale, late, quick = a_sale(), a_user(), a_user()
     hold = a_hold(sale, late, 0)
-    sale.now = hold.held_until - A_MOMENT
+    the_time_is(sale, hold.held_until - A_MOMENT)
     refused = decide(sale, reserve(sale.terms.event_id, quick, seat_ids_of(sale, 0)))
     assert isinstance(refused, Rejected)
-    sale.now = hold.held_until
+    the_time_is(sale, hold.held_until)
     a_hold(sale, quick, 0)
     steps = [(entry.from_status, entry.to_status) for entry in sale.ledger]
     assert steps == [("available", "held"), ("held", "available"), ("available", "held")], "the ledger has no leaps"
@@ -218,7 +219,7 @@ def test_a_hold_that_is_no_longer_active_says_what_became_of_it(
 def test_a_hold_whose_time_is_over_is_over_before_anybody_cleans_up(command_of: Callable[..., AnyCommand]) -> None:
     sale, user = a_sale(), a_user()
     hold = a_hold(sale, user)
-    sale.now = hold.held_until
+    the_time_is(sale, hold.held_until)
     reply = decide(sale, command_of(sale.terms.event_id, user, hold.id))
     assert reply == Rejected(code=RejectionCode.HOLD_EXPIRED)
 
@@ -239,7 +240,7 @@ def test_an_extension_is_a_full_hold_from_now_on_and_is_looked_at_anew() -> None
     sale, user = a_sale(), a_user()
     hold = a_hold(sale, user)
     sale.outgoing.armed.clear()
-    sale.now += timedelta(minutes=4)
+    the_time_is(sale, sale.now + timedelta(minutes=4))
     reply = decide(sale, extend(sale.terms.event_id, user, hold.id))
     assert isinstance(reply, HoldExtended)
     assert (reply.held_until, reply.extendable_until) == (sale.now + HOLD, NOW + CEILING)
@@ -252,10 +253,10 @@ def test_no_extension_goes_past_the_ceiling() -> None:
     sale, user = a_sale(), a_user()
     hold = a_hold(sale, user)
     for minutes in (9, 18):
-        sale.now = NOW + timedelta(minutes=minutes)
+        the_time_is(sale, NOW + timedelta(minutes=minutes))
         decide(sale, extend(sale.terms.event_id, user, hold.id))
     assert hold.held_until == NOW + CEILING
-    sale.now += timedelta(minutes=1)
+    the_time_is(sale, sale.now + timedelta(minutes=1))
     refused = decide(sale, extend(sale.terms.event_id, user, hold.id))
     assert refused == Rejected(code=RejectionCode.HOLD_CEILING_REACHED, held_until=NOW + CEILING)
 
@@ -274,9 +275,9 @@ def test_a_hold_that_lost_a_seat_is_not_extended() -> None:
 def test_a_hold_that_is_over_is_freed() -> None:
     sale = a_sale()
     over = a_hold(sale, None, 0)
-    sale.now += timedelta(minutes=5)
+    the_time_is(sale, sale.now + timedelta(minutes=5))
     not_over = a_hold(sale, None, 1)
-    sale.now = over.held_until
+    the_time_is(sale, over.held_until)
     assert decide(sale, expire(sale.terms.event_id, over.id, not_over.id)) == Done(changed=True)
     assert (over.status, not_over.status) == ("expired", "active")
     assert statuses_of(sale)[:2] == ["available", "held"]
@@ -286,7 +287,7 @@ def test_a_hint_that_comes_early_twice_or_about_nothing_changes_nothing() -> Non
     sale = a_sale()
     hold = a_hold(sale)
     assert decide(sale, expire(sale.terms.event_id, hold.id, a_command_id())) == Done(changed=False)
-    sale.now = hold.held_until
+    the_time_is(sale, hold.held_until)
     decide(sale, expire(sale.terms.event_id, hold.id))
     assert decide(sale, expire(sale.terms.event_id, hold.id)) == Done(changed=False)
 
@@ -294,7 +295,7 @@ def test_a_hint_that_comes_early_twice_or_about_nothing_changes_nothing() -> Non
 def test_a_payment_stops_the_clock() -> None:
     sale = a_sale()
     order = a_pending_order(sale)
-    sale.now += timedelta(days=300)
+    the_time_is(sale, sale.now + timedelta(days=300))
     assert decide(sale, expire(sale.terms.event_id, order.hold_id)) == Done(changed=False)
     assert statuses_of(sale)[:2] == ["held", "held"]
 
@@ -302,7 +303,7 @@ def test_a_payment_stops_the_clock() -> None:
 def test_an_expired_hold_does_not_free_the_seats_of_whoever_came_after() -> None:
     sale = a_sale()
     late = a_hold(sale, None, 0, 1)
-    sale.now = late.held_until
+    the_time_is(sale, late.held_until)
     quick = a_hold(sale, None, 0)
     decide(sale, expire(sale.terms.event_id, late.id))
     assert sale.seats[quick.seat_ids[0]].hold_id == quick.id
@@ -323,7 +324,7 @@ def test_a_repeated_release_is_answered_the_same() -> None:
 def test_a_repeated_extension_is_answered_the_same() -> None:
     sale, user = a_sale(), a_user()
     command = extend(sale.terms.event_id, user, a_hold(sale, user).id)
-    sale.now += timedelta(minutes=1)
+    the_time_is(sale, sale.now + timedelta(minutes=1))
     assert decide(sale, command) == decide(sale, command)
 
 

@@ -19,6 +19,7 @@ from tests.sale_on_paper import (
     refund,
     replayed,
     seat_count,
+    the_time_is,
     void_payment,
 )
 
@@ -99,7 +100,7 @@ class SaleOnPaper(RuleBasedStateMachine):
 
     @rule(minutes=st.sampled_from([1, 5, 11]))
     def let_time_pass(self, minutes: int) -> None:
-        self.sale.now += timedelta(minutes=minutes)
+        the_time_is(self.sale, self.sale.now + timedelta(minutes=minutes))
         is_saved_and_loaded(self.sale)
 
     # ---- what must always hold

@@ -1,16 +1,18 @@
 """Does what is written on the wire come back, and is everything else refused in words?"""
 
 import json
+from dataclasses import fields as dataclass_fields
+from dataclasses import is_dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 from uuid import UUID, uuid4
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import AwareDatetime, BaseModel, ValidationError
+from pydantic import AwareDatetime, ValidationError
 from pydantic.fields import FieldInfo
 
 from contracts import commands as contract
@@ -41,6 +43,8 @@ STORED_MESSAGE = (
     b'"8f9619ff-8b86-4d01-b42d-00c04fc964ff","intentId":"pi_1"}]}'
 )
 
+few = settings(max_examples=25)
+
 _times = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 -- bounds are naive
 _plain_values: dict[Any, st.SearchStrategy[Any]] = {
     type(None): st.none(),
@@ -53,9 +57,13 @@ _plain_values: dict[Any, st.SearchStrategy[Any]] = {
 }
 
 
-def values_of(kind: type[BaseModel]) -> st.SearchStrategy[Any]:
+def values_of(kind: Any) -> st.SearchStrategy[Any]:
     """Any value of this contract, made from the types of its fields."""
-    fields = {name: _values_of_field(field) for name, field in kind.model_fields.items()}
+    if is_dataclass(kind):
+        hints = get_type_hints(kind)
+        fields = {field.name: _values_of_type(hints[field.name]) for field in dataclass_fields(kind)}
+    else:
+        fields = {name: _values_of_field(field) for name, field in kind.model_fields.items()}
     return st.fixed_dictionaries(fields).map(lambda values: kind(**values))
 
 
@@ -69,6 +77,8 @@ def _values_of_type(kind: Any) -> st.SearchStrategy[Any]:
     origin, parts = get_origin(kind), get_args(kind)
     if kind in _plain_values:
         return _plain_values[kind]
+    if origin is Annotated:
+        return _values_of_type(parts[0])
     if origin is Literal:
         return st.sampled_from(parts)
     if origin is tuple:
@@ -89,6 +99,7 @@ def a_body(**fields: Any) -> bytes:
 
 @pytest.mark.parametrize("kind", COMMAND_TYPES, ids=lambda kind: kind.__name__)
 def test_every_command_comes_back_as_it_was(kind: type[contract.Command]) -> None:
+    @few
     @given(st.lists(values_of(kind), min_size=1, max_size=3))
     def there_and_back(commands: list[Any]) -> None:
         assert list(decode_commands(encode_commands(commands))) == commands
@@ -98,6 +109,7 @@ def test_every_command_comes_back_as_it_was(kind: type[contract.Command]) -> Non
 
 @pytest.mark.parametrize("kind", REPLY_TYPES, ids=lambda kind: kind.__name__)
 def test_every_reply_comes_back_as_it_was(kind: type[Value]) -> None:
+    @few
     @given(values_of(kind))
     def there_and_back(reply: Any) -> None:
         addressed = AddressedReply(correlation_id=a_command_id(), command_id=a_command_id(), reply=reply)
@@ -108,6 +120,7 @@ def test_every_reply_comes_back_as_it_was(kind: type[Value]) -> None:
 
 @pytest.mark.parametrize("kind", DOMAIN_EVENT_TYPES, ids=lambda kind: kind.__name__)
 def test_every_domain_event_comes_back_as_it_was(kind: type[Value]) -> None:
+    @few
     @given(values_of(kind))
     def there_and_back(domain_event: Any) -> None:
         assert decode_domain_event(encode_domain_event(domain_event)) == domain_event
@@ -117,7 +130,11 @@ def test_every_domain_event_comes_back_as_it_was(kind: type[Value]) -> None:
 
 def test_the_order_of_a_batch_is_kept() -> None:
     event_id = uuid4()
-    commands = [reserve(event_id, a_user(), [uuid4()]), settle(event_id, uuid4()), check_out(event_id, a_user(), uuid4())]
+    commands = [
+        reserve(event_id, a_user(), [uuid4()]),
+        settle(event_id, uuid4()),
+        check_out(event_id, a_user(), uuid4()),
+    ]
     assert list(decode_commands(encode_commands(commands))) == commands
 
 
@@ -222,7 +239,9 @@ def test_the_text_does_not_repeat_what_was_sent() -> None:
 
 @pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"-Infinity", b"1e999"])
 def test_what_is_no_number_is_refused(number: bytes) -> None:
-    body = encode_commands([reserve(uuid4(), a_user(), ())]).replace(b'"seatIds":[]', b'"bestAvailable":{"count":%b}' % number)
+    body = encode_commands([reserve(uuid4(), a_user(), ())]).replace(
+        b'"seatIds":[]', b'"bestAvailable":{"count":%b}' % number
+    )
     assert number in body
     with pytest.raises(UnreadableMessage):
         decode_commands(body)
