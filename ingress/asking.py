@@ -13,6 +13,7 @@ from sanic import HTTPResponse, Request
 
 from contracts.commands import AnyCommand
 from contracts.ids import CommandId, UserId, command_id_of_key
+from contracts.replies import PaymentActionNeeded
 from db import command_outcomes
 from db.command_outcomes import CommandNote
 from ingress.command_bus import Busy, NotOnSale, OutcomeUnknown, Unavailable
@@ -58,6 +59,8 @@ async def answer(
             await bus.tell(command, user_id=user_id)
             return await _look_later(request, command, user_id)
         reply = await bus.ask(command, user_id=user_id, wait_seconds=wait_seconds + REPLY_GRACE_SECONDS)
+        if isinstance(reply, PaymentActionNeeded):
+            return reply_response(reply, accepted=HTTPStatus.ACCEPTED, headers={"location": _location(command)})
         return reply_response(reply, accepted=accepted)
     except NotOnSale:
         return problem(ProblemCode.NOT_ON_SALE)
@@ -76,8 +79,11 @@ async def _look_later(request: Request, command: AnyCommand, user_id: UserId) ->
         event_id=command.event_id, type=command.type, too_late_at=deadline + timedelta(seconds=BEGUN_FOR_SECONDS)
     )
     await command_outcomes.record_asked(resources_of(request).redis, user_id, command.command_id, note)
-    location = f"/api/commands/{command.command_id}?eventId={command.event_id}"
-    return pending(command.command_id, location=location)
+    return pending(command.command_id, location=_location(command))
+
+
+def _location(command: AnyCommand) -> str:
+    return f"/api/commands/{command.command_id}?eventId={command.event_id}"
 
 
 def pending(command_id: CommandId, *, location: str) -> HTTPResponse:

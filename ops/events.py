@@ -41,5 +41,7 @@ async def _read() -> list[Event]:
 def _as_table(found: list[Event]) -> Table:
     table = Table("event", "when", "status", "seats", "id")
     for event in found:
-        table.add_row(event.name, f"{event.event_date:%Y-%m-%d %H:%M}", event.status, str(event.capacity), str(event.id))
+        table.add_row(
+            event.name, f"{event.event_date:%Y-%m-%d %H:%M}", event.status, str(event.capacity), str(event.id)
+        )
     return table

@@ -93,7 +93,10 @@ def check_out(event_id: EventId, user_id: UserId, hold_id: UUID, **fields: Any) 
 def settle(event_id: EventId, order_id: UUID, intent_id: str = "") -> SettlePayment:
     """The provider has authorised the order's payment."""
     return SettlePayment(
-        command_id=a_command_id(), event_id=event_id, order_id=OrderId(order_id), intent_id=intent_id or f"pi_{order_id}"
+        command_id=a_command_id(),
+        event_id=event_id,
+        order_id=OrderId(order_id),
+        intent_id=intent_id or f"pi_{order_id}",
     )
 
 

@@ -35,7 +35,12 @@ async def an_ingress(settings: Settings, **overrides: Any) -> AsyncIterator[str]
     url = f"http://127.0.0.1:{port}"
     ours = settings.model_copy(update={"http_port": port, "public_url": url, **overrides})
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "ingress", env=environment_of(ours), start_new_session=True, stderr=asyncio.subprocess.PIPE
+        sys.executable,
+        "-m",
+        "ingress",
+        env=environment_of(ours),
+        start_new_session=True,
+        stderr=asyncio.subprocess.PIPE,
     )
     try:
         await eventually(lambda: _answers(url), within_seconds=30)

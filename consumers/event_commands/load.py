@@ -30,7 +30,6 @@ from contracts.settings import Settings
 from db import sale as records
 from db.postgres import Transaction
 
-
 ABOUT_AN_ORDER = (SettlePayment, PaymentDeclined, PaymentCanceled, PaymentRefunded, VoidPayment, RefundOrder)
 
 

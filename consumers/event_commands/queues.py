@@ -27,7 +27,7 @@ from contracts.replies import Rejected
 from contracts.settings import Settings
 from db import sale_clock
 from db.failpoints import failpoint
-from db.postgres import Pool, open_pool
+from db.postgres import BY_INDEX, Pool, open_pool
 from db.seat_locks import SeatLocks
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ BUYERS_COMMANDS = (ReserveSeats, ReleaseSeats, ExtendHold, Checkout)
 
 async def run(settings: Settings, stopping: asyncio.Event) -> None:
     """The `commands` role: drain every event's queue and every lane until told to stop."""
-    pool = await open_pool(settings, application_name="boxoffice commands")
+    pool = await open_pool(settings, application_name="boxoffice commands", planner=BY_INDEX)
     seat_locks = SeatLocks(settings)
     try:
         async with ConfirmedPublisher(settings, "worker", name="commands parks") as parking:

@@ -201,6 +201,7 @@ class Sale:
     late_replies: list[LateReply] = field(default_factory=list)
     outgoing: Outgoing = field(default_factory=Outgoing)
     seats_reserved_count: int = 0
+
     def is_before(self) -> bool:
         """Whether the sale has yet to open."""
         return self.now < self.terms.on_sale_at

@@ -1,9 +1,7 @@
 """How does somebody ask for the figures?"""
 
 import json
-import shlex
 import signal
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
@@ -56,7 +54,9 @@ def bench(
         int | None, typer.Option(min=1, max=120, help="Length of every measured window; without it, each has its own.")
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write everything here, unrounded.")] = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown, for the README.")] = False,
+    markdown_file: Annotated[
+        Path | None, typer.Option("--markdown", help="Write the tables here, for a README.")
+    ] = None,
 ) -> None:
     """Measure this machine: reservations, hot seats, checkouts, and where the time goes. It asserts nothing.
 
@@ -71,9 +71,8 @@ def bench(
             raise typer.Exit(130) from interrupted
     if json_file is not None:
         json_file.write_text(json.dumps(as_json(report), indent=2) + "\n")
-    if markdown:
-        typer.echo(as_markdown(report))
-        return
+    if markdown_file is not None:
+        markdown_file.write_text(as_markdown(report))
     if not console.is_terminal:
         console.width = UNKNOWN_WIDTH
     console.print(as_screen(report))
@@ -93,11 +92,13 @@ def _measure(parts: list[Part], seconds: int | None) -> Report:
         if Part.VARIANTS in parts:
             with step(Part.VARIANTS.value):
                 variants = scenarios.measure_variants(stage, seconds=seconds or VARIANT_SECONDS, say=note)
-    return Report(this_machine(), _command(), measurements, variants)
+    return Report(this_machine(), _command(parts, seconds), measurements, variants)
 
 
-def _command() -> str:
-    return shlex.join(["boxoffice", *sys.argv[1:]])
+def _command(parts: list[Part], seconds: int | None) -> str:
+    """What brings these figures about again; where they were written to belongs to this machine."""
+    chosen = [] if parts == list(Part) else [f"--only {part.value}" for part in parts]
+    return " ".join(["boxoffice bench", *chosen, *([] if seconds is None else [f"--seconds {seconds}"])])
 
 
 @contextmanager

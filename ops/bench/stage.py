@@ -4,7 +4,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -43,26 +44,27 @@ class Stage:
         self._processes: dict[str, Process] = {}
 
     def __enter__(self) -> Self:
-        self.stack.down()  # what an earlier bench may have left behind
         try:
+            self.stack.down()  # what an earlier bench may have left behind
             for name in (*SERVERS, "payments"):
                 self.stack.empty(name)
             self.stack.up(SERVERS)
             self.stack.run_module("db.migrate")
             self.stack.run_module("consumers", "declare-topology")
         except BaseException:
-            self.stack.down()
+            self.__exit__(None, None, None)
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            self.stop_programs()
-        finally:
-            self.stack.cancelled.clear()  # Ctrl-C sets it, to end waits
-            self.stack.down()
+        with _undisturbed():
+            try:
+                self.stop_programs()
+            finally:
+                self.stack.cancelled.clear()  # Ctrl-C sets it, to end waits
+                self.stack.down()
 
     @property
     def groups(self) -> dict[str, Process]:
@@ -144,3 +146,14 @@ class Stage:
     @property
     def _logs(self) -> str:
         return f"the logs are in {self.stack.folder / 'logs'}"
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """A second Ctrl-C must not leave half of it running."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

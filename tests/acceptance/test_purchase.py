@@ -2,7 +2,7 @@
 
 import asyncio
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import aiohttp
 import pytest
@@ -68,6 +68,37 @@ async def test_a_declined_card_keeps_the_seats_and_another_card_buys_them(
     declined = await buyer.check_out(event, hold, "pm_card_chargeDeclined")
     assert (declined.status, declined.body["code"]) == (402, "payment_declined")
     assert (await buyer.check_out(event, hold)).status == 201
+    await books_agree(event, running_system)
+
+
+async def test_a_bank_that_wants_a_word_is_satisfied_and_the_checkout_repeated(
+    buyer: Buyer, event: OnSale, running_system: Stack
+) -> None:
+    hold, key = await buyer.reserve(event, 20), uuid4().hex
+    first = await buyer.check_out(event, hold, "pm_card_threeDSecure2Required", idempotency_key=key)
+    assert (first.status, first.body["type"]) == (202, "payment_action_needed")
+    assert first.body["clientSecret"]
+    order = (await buyer.send("GET", f"/api/orders/{first.body['orderId']}")).body
+    assert (order["status"], order["paymentStatus"]) == ("pending", "action_needed")
+    await the_bank_is_satisfied(event, order["id"], running_system)
+    again = await buyer.check_out(event, hold, "pm_card_threeDSecure2Required", idempotency_key=key)
+    assert (again.status, again.body["type"], again.body["orderId"]) == (201, "order_completed", order["id"])
+    await books_agree(event, running_system)
+
+
+async def test_money_that_cannot_be_collected_ends_the_order_and_frees_its_seats(
+    buyer: Buyer, event: OnSale, running_system: Stack
+) -> None:
+    hold = await buyer.reserve(event, 21, 22)
+    sold = await buyer.check_out(event, hold, "pm_card_captureFails")
+    assert sold.status == 201
+
+    async def cancelled() -> bool:
+        order = (await buyer.send("GET", f"/api/orders/{sold.body['orderId']}")).body
+        return order["status"] == "cancelled" and {item["ticketStatus"] for item in order["items"]} == {"void"}
+
+    await eventually(cancelled, within_seconds=30)
+    assert (await buyer.reserve(event, 21, 22)).status == 201
     await books_agree(event, running_system)
 
 
@@ -201,6 +232,16 @@ async def test_sixty_four_clients_on_sixty_seats_with_six_each(
     statuses = list((await event.statuses()).values())
     assert statuses.count("sold") == sold
     await books_agree(event, running_system)
+
+
+async def the_bank_is_satisfied(event: OnSale, order_id: str, system: Stack) -> None:
+    """What the buyer does on the bank's page."""
+    intent_id = await event.pool.fetchval(
+        "SELECT intent_id FROM payments WHERE event_id = $1 AND order_id = $2", event.event_id, UUID(order_id)
+    )
+    simulator = system.environment()["BOXOFFICE_PAYMENT_API_URL"]
+    async with aiohttp.ClientSession(simulator) as http, http.post(f"/control/complete_action/{intent_id}") as done:
+        assert done.status == 200, await done.text()
 
 
 async def books_agree(event: OnSale, system: Stack) -> None:

@@ -21,6 +21,7 @@ SHOPPERS = 4
 PAIRS = 60
 # What the promise of healing says: a purchase succeeds within this after the fault is over.
 HEALED_WITHIN_SECONDS = 30.0
+USUAL_WATERMARK = "0.3"  # rabbitmq/rabbitmq.conf
 # Long enough for every pool, breaker and timeout to notice.
 HANGS_SECONDS = 1.5
 
@@ -127,19 +128,20 @@ async def test_a_zombie_that_comes_back_changes_nothing(world: World) -> None:
     assert answer.status == 201
     await world.at_rest(event)
     before = await everything_about(world, event)
+    await world.kill_consumers()
     zombie.send(signal.SIGCONT)
-    # It works again when it has shared in another sale.
-    await eventually(lambda: sessions_of_engines(world, 2), 15)
+    # Nobody else is there to answer: when somebody is answered, it has tried what it was about to do, and found its way back.
     other = await world.a_buyer(event)
     assert (await other.reserve(event.seats[:2])).code == "seats_unavailable"
     assert await everything_about(world, event) == before
-    zombie.send(signal.SIGKILL)
+    world.consumers = zombie
     await world.everything_agrees(event)
 
 
 # ---- RabbitMQ
 
 
+@pytest.mark.slow
 async def test_the_broker_killed_in_the_middle_loses_no_command(world: World) -> None:
     async def strike(sale: SaleInProgress) -> None:
         await world.strike(world.stack.kill, "rabbitmq")
@@ -149,6 +151,7 @@ async def test_the_broker_killed_in_the_middle_loses_no_command(world: World) ->
     await the_sale_goes_on(world, strike)
 
 
+@pytest.mark.slow
 async def test_a_blocked_broker_is_told_as_busy_and_never_as_failed(world: World) -> None:
     async def strike(sale: SaleInProgress) -> None:
         await world.strike(world.stack.rabbitmqctl, "set_vm_memory_high_watermark", "0.000001")
@@ -156,7 +159,7 @@ async def test_a_blocked_broker_is_told_as_busy_and_never_as_failed(world: World
             answer = await sale.somebody_hears(503, "unavailable")
             assert int(answer.headers["retry-after"]) > 0
         finally:
-            await world.strike(world.stack.rabbitmqctl, "set_vm_memory_high_watermark", "0.4")
+            await world.strike(world.stack.rabbitmqctl, "set_vm_memory_high_watermark", USUAL_WATERMARK)
 
     await the_sale_goes_on(world, strike)
 
@@ -166,11 +169,10 @@ async def test_a_full_queue_says_so(world: World) -> None:
     buyer = await world.a_buyer(event)
     await limited_to(world, event, 1)
     try:
-        first = asyncio.create_task(buyer.ask_once("POST", "/api/seats/reserve", reservation(event, 0), str(uuid4())))
-        await in_a_queue(world, event, 1)
         full = await eventually(lambda: refused_as_busy(buyer, event), 5)
         assert 1 <= int(full.headers["retry-after"]) <= 3
-        assert (await first).status == 202
+        # What the queue took before is not refused, only not known yet.
+        assert {answer.status for answer in buyer.answers[:-1]} == {202}
     finally:
         await world.strike(world.stack.rabbitmqctl, "clear_policy", "-p", topology.VHOST, "full")
     world.start_consumers()
@@ -272,7 +274,10 @@ def reservation(event: Event, pair: int) -> dict[str, object]:
 
 
 async def refused_as_busy(buyer: Buyer, event: Event) -> Answer | None:
-    answer = await buyer.ask_once("POST", "/api/seats/reserve", reservation(event, 1), str(uuid4()))
+    """Put one more command into the queue, without waiting for what comes of it."""
+    answer = await buyer.ask_once(
+        "POST", "/api/seats/reserve", reservation(event, 0), str(uuid4()), prefer="respond-async"
+    )
     return answer if (answer.status, answer.code) == (503, "busy") else None
 
 
@@ -303,13 +308,6 @@ async def engine_is_in_transaction(world: World) -> bool:
             "SELECT 1 FROM pg_stat_activity WHERE application_name = 'boxoffice commands' AND state = 'idle in transaction'"
         )
     )
-
-
-async def sessions_of_engines(world: World, processes: int) -> bool:
-    found = await world.fetch(
-        "SELECT DISTINCT client_port FROM pg_stat_activity WHERE application_name = 'boxoffice commands'"
-    )
-    return len(found) >= processes
 
 
 async def everything_about(world: World, event: Event) -> list[list[object]]:

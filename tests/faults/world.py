@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -143,9 +143,9 @@ class Buyer:
         """A session, or a new one after Redis has forgotten the old."""
         self.cookie = await create_session(self.world.redis, user_id=self.user.id, role="user", seconds=3600)
 
-    async def ask_once(self, method: str, path: str, body: dict[str, Any] | None, key: str | None = None) -> Answer:
+    async def ask_once(self, method: str, path: str, body: Mapping[str, Any], key: str, **headers: str) -> Answer:
         """One request; raises aiohttp.ClientError or TimeoutError when there is no answer."""
-        headers = {"cookie": f"session={self.cookie}"} | ({"idempotency-key": key} if key else {})
+        headers |= {"cookie": f"session={self.cookie}", "idempotency-key": key}
         async with self.http.request(method, path, json=body, headers=headers) as response:
             answer = Answer(response.status, await response.read(), {k.lower(): v for k, v in response.headers.items()})
         self.answers.append(answer)

@@ -89,7 +89,9 @@ async def test_an_expired_hold_is_free_at_once_and_its_holder_can_do_nothing(sal
     await _let_redis_forget(sale)
     assert isinstance(await sale.reserve(quick, sale.seats[:2]), SeatsReserved)
     replies = await sale.ask(
-        release(sale.event_id, late, hold.hold_id), extend(sale.event_id, late, hold.hold_id), expire(sale.event_id, hold.hold_id)
+        release(sale.event_id, late, hold.hold_id),
+        extend(sale.event_id, late, hold.hold_id),
+        expire(sale.event_id, hold.hold_id),
     )
     assert rejected_as(replies) == ["hold_expired", "hold_expired"]
     assert list((await sale.statuses()).values()).count("held") == 2
