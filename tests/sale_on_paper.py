@@ -94,7 +94,6 @@ def a_completed_order(sale: Sale, user_id: UserId | None = None, *indexes: int) 
 def the_time_is(sale: Sale, now: datetime) -> None:
     """As if the sale had been loaded at this time."""
     sale.now = now
-    sale.held_until = now + sale.terms.hold_duration
 
 
 def is_saved_and_loaded(sale: Sale) -> None:
