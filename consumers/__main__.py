@@ -22,6 +22,7 @@ from prometheus_client import start_http_server
 
 from consumers.logs import set_up_logging
 from contracts.settings import Settings, UnusableSettings
+from db.garbage import collect_seldom
 
 log = logging.getLogger("consumers")
 
@@ -37,6 +38,9 @@ ROLES = {
     "cleanup": "consumers.cleanup",
     "lifecycle": "consumers.lifecycle",
 }
+# A process with nothing but these runs at a lower priority than those that buyers wait for.
+BACK_OFFICE = frozenset({"notifications", "analytics", "cleanup", "lifecycle"})
+BACK_OFFICE_NICENESS = 5
 EVERY_ROLE = "all"
 DECLARE_TOPOLOGY = "declare-topology"
 
@@ -85,8 +89,19 @@ async def serve(names: Iterable[str], settings: Settings) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    names = list(names)
+    for name in names:
+        role_of(name)  # what is imported now is not garbage later
+    collect_seldom()
+    give_way_to_the_sale(names)
     async with metrics_served(settings):
         return await run_roles(names, settings, stopping)
+
+
+def give_way_to_the_sale(names: Iterable[str]) -> None:
+    """Mails and figures can wait in their queues while a house is being sold out; buyers cannot."""
+    if set(names) <= BACK_OFFICE:
+        os.nice(BACK_OFFICE_NICENESS)
 
 
 @asynccontextmanager

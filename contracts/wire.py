@@ -24,7 +24,7 @@ CONTENT_TYPE = "application/json"
 ATTEMPT_HEADER = "x-attempt"
 ORIGIN_QUEUE_HEADER = "x-origin-queue"
 REASON_HEADER = "x-reason"
-COUNT_HEADER = "x-commands"
+COUNT_HEADER = "x-commands"  # for people: how many commands a message in the management UI carries
 TRACEPARENT_HEADER = "traceparent"
 
 MESSAGE_MAX_BYTES = 1024 * 1024

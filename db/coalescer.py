@@ -32,7 +32,7 @@ class Coalescer(Generic[Item, Answer]):
         self._run = run
         self._batch_max = batch_max
         self._waiting_max = waiting_max
-        self._waiting: list[tuple[Item, asyncio.Future[Answer]]] = []
+        self._waiting: list[tuple[Item, asyncio.Future[Answer] | None]] = []
         self._worker: asyncio.Task[None] | None = None
         self.batch_count = 0
         self.item_count = 0
@@ -44,13 +44,20 @@ class Coalescer(Generic[Item, Answer]):
 
     async def ask(self, item: Item) -> Answer:
         """The answer to this item; raises CoalescerFull at once when too many wait, or whatever `run` raised."""
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._add(item, answer)
+        return await answer
+
+    def add(self, item: Item) -> None:
+        """Take this item along and answer nobody: for a `run` that tells its askers by itself. Raises CoalescerFull."""
+        self._add(item, None)
+
+    def _add(self, item: Item, answer: asyncio.Future[Answer] | None) -> None:
         if len(self._waiting) >= self._waiting_max:
             raise CoalescerFull(f"{self._waiting_max} are waiting already")
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, answer))
         if self._worker is None:
             self._worker = asyncio.create_task(self._work())
-        return await answer
 
     async def _work(self) -> None:
         try:
@@ -60,20 +67,21 @@ class Coalescer(Generic[Item, Answer]):
         finally:
             self._worker = None
 
-    async def _run_one(self, batch: list[tuple[Item, asyncio.Future[Answer]]]) -> None:
+    async def _run_one(self, batch: list[tuple[Item, asyncio.Future[Answer] | None]]) -> None:
         self.batch_count += 1
         self.item_count += len(batch)
         try:
             answers = await self._run([item for item, _ in batch])
         except Exception as problem:  # noqa: BLE001 -- it belongs to the askers, every one of whom gets it
             for _, waiting in batch:
-                if not waiting.done():
+                if waiting is not None and not waiting.done():
                     waiting.set_exception(problem)
             return
         except BaseException:
             for _, waiting in batch:
-                waiting.cancel()
+                if waiting is not None:
+                    waiting.cancel()
             raise
         for (_, waiting), answer in zip(batch, answers, strict=True):
-            if not waiting.done():
+            if waiting is not None and not waiting.done():
                 waiting.set_result(answer)

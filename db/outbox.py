@@ -97,7 +97,6 @@ async def record_messages(tx: Transaction, messages: Sequence[OutboxMessage]) ->
         [message.body for message in messages],
         [message.traceparent for message in messages],
     )
-    await tx.execute(_sql.wake_relay)
 
 
 async def take_messages(

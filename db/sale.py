@@ -95,10 +95,8 @@ async def append_ledger(tx: Transaction, event_id: UUID, *, last_seq: int, at: d
     gap; returns the new last number. Raises StaleWrite when somebody else has numbered meanwhile."""
     if not rows:
         return last_seq
-    new_last_seq = last_seq + len(rows)
-    _expect(1, await tx.execute(SQL.advance_ledger, event_id, new_last_seq, last_seq), "ledger numbers")
-    await tx.execute(SQL.append_ledger, event_id, last_seq, at, *_columns(rows))
-    return new_last_seq
+    _expect(len(rows), await tx.execute(SQL.append_ledger, event_id, last_seq, at, *_columns(rows)), "ledger entries")
+    return last_seq + len(rows)
 
 
 async def insert_holds(tx: Transaction, event_id: UUID, *, at: datetime, rows: Sequence[Row]) -> None:
@@ -114,46 +112,30 @@ async def update_holds(tx: Transaction, event_id: UUID, rows: Sequence[Row]) -> 
 
 
 async def insert_orders(tx: Transaction, event_id: UUID, *, at: datetime, rows: Sequence[Row]) -> None:
-    """Orders as (id, user_id, hold_id, status, total, currency, request_hash, reply_to, correlation_id)."""
+    """Orders with their payments, as (id, user_id, hold_id, status, total, currency, request_hash, reply_to,
+    correlation_id, provider_key, payment_status, payment_method)."""
     if rows:
         await tx.execute(SQL.insert_orders, event_id, at, *_columns(rows))
 
 
-async def insert_payments(tx: Transaction, event_id: UUID, rows: Sequence[Row]) -> None:
-    """Payments as (order_id, provider_key, status, amount, currency, payment_method)."""
-    if rows:
-        await tx.execute(SQL.insert_payments, event_id, *_columns(rows))
-
-
 async def update_orders(tx: Transaction, event_id: UUID, rows: Sequence[Row]) -> None:
-    """Orders as (id, status, ended_because, answer, completed_at, reply_to, correlation_id); raises StaleWrite."""
+    """Orders with their payments, as (id, status, ended_because, answer, completed_at, reply_to, correlation_id,
+    payment_status, intent_id); raises StaleWrite."""
     if rows:
         _expect(len(rows), await tx.execute(SQL.update_orders, event_id, *_columns(rows)), "orders")
 
 
-async def update_payments(tx: Transaction, event_id: UUID, rows: Sequence[Row]) -> None:
-    """Payments as (order_id, status, intent_id); those that have the status already are left alone."""
+async def insert_order_items(tx: Transaction, event_id: UUID, *, at: datetime, rows: Sequence[Row]) -> None:
+    """Items with their tickets, as (order_id, seat_id, price, ticket_id, user_id); a seat that is sold already violates
+    `a_seat_is_sold_once`."""
     if rows:
-        await tx.execute(SQL.update_payments, event_id, *_columns(rows))
-
-
-async def insert_order_items(tx: Transaction, event_id: UUID, rows: Sequence[Row]) -> None:
-    """Items as (order_id, seat_id, price); a seat that is sold already violates `a_seat_is_sold_once`."""
-    if rows:
-        await tx.execute(SQL.insert_order_items, event_id, *_columns(rows))
-
-
-async def insert_tickets(tx: Transaction, event_id: UUID, *, at: datetime, rows: Sequence[Row]) -> None:
-    """Tickets as (id, order_id, seat_id, user_id)."""
-    if rows:
-        await tx.execute(SQL.insert_tickets, event_id, at, *_columns(rows))
+        await tx.execute(SQL.insert_order_items, event_id, at, *_columns(rows))
 
 
 async def end_order_items(tx: Transaction, event_id: UUID, order_ids: Collection[UUID]) -> None:
     """The orders' items and tickets are dead: their seats may be sold again."""
     if order_ids:
         await tx.execute(SQL.end_order_items, event_id, list(order_ids))
-        await tx.execute(SQL.void_tickets, event_id, list(order_ids))
 
 
 async def insert_answers(tx: Transaction, event_id: UUID, *, at: datetime, rows: Sequence[Row]) -> None:

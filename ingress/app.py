@@ -12,6 +12,7 @@ from sanic.request import Request
 from sanic.response import HTTPResponse
 
 from contracts.settings import Settings
+from db.garbage import collect_seldom
 from db.logs import JsonFormatter
 from db.postgres import TRANSIENT_ERRORS, open_pool
 from db.redis import REDIS_AWAY, open_redis
@@ -90,6 +91,8 @@ class ProblemForEveryError(ErrorHandler):
             return exception.response
         if isinstance(exception, SanicException):
             return _problem_of_sanic(exception)
+        if isinstance(exception, asyncio.CancelledError):
+            return problem(ProblemCode.UNAVAILABLE)  # the client hung up: nobody will read this
         if isinstance(exception, HashingBusy):
             return problem(ProblemCode.BUSY)
         if isinstance(exception, TRANSIENT_ERRORS + REDIS_AWAY):
@@ -137,6 +140,7 @@ async def _open_resources(app: "Sanic[Any, Any]") -> None:
         command_bus=await CommandBus.open(settings, redis),
         seat_lists=SeatLists(pool),
     )
+    collect_seldom()
 
 
 async def _say_that_we_leave(app: "Sanic[Any, Any]") -> None:

@@ -32,18 +32,20 @@ def ask_fields(request: Request, *, user_id: UserId, route: str, deadline_second
     same command, and the hash of the body tells a retry from a reuse; raises Refusal for a key that is none."""
     key = request.headers.getone("idempotency-key", None)
     fields: dict[str, Any] = {
-        "correlation_id": uuid4(),
         "deadline_at": datetime.now(UTC) + timedelta(seconds=deadline_seconds),
         "user_id": user_id,
     }
     if key is None:
-        return fields | {"command_id": uuid4()}
+        # Nobody can ask for the same command again, so one id does for both.
+        id_ = uuid4()
+        return {"command_id": id_, "correlation_id": id_, **fields}
     if not 0 < len(key) <= IDEMPOTENCY_KEY_LENGTH_MAX or not key.isprintable():
         errors = [
             {"pointer": "", "message": f"Idempotency-Key: 1 to {IDEMPOTENCY_KEY_LENGTH_MAX} printable characters"}
         ]
         raise Refusal(problem(ProblemCode.INVALID_REQUEST, errors=errors))
     return fields | {
+        "correlation_id": uuid4(),
         "command_id": command_id_of_key(user_id=user_id, route=route, idempotency_key=key),
         "request_hash": hashlib.sha256(request.body).hexdigest(),
     }

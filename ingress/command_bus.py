@@ -28,7 +28,7 @@ from contracts.ids import CommandId, EventId, UserId
 from contracts.replies import AnyReply
 from contracts.settings import Settings
 from db import command_outcomes
-from db.coalescer import Coalescer
+from db.coalescer import Coalescer, CoalescerFull
 from db.redis import REDIS_AWAY
 
 log = logging.getLogger(__name__)
@@ -36,8 +36,11 @@ log = logging.getLogger(__name__)
 BROKER_AWAY = (*CONNECTION_EXCEPTIONS, AMQPError, OSError, TimeoutError)
 CONNECT_TIMEOUT_SECONDS = 5.0
 RECONNECT_SECONDS = 0.5
-# A broker that has just not confirmed in time is left alone for this long: every request would wait in turn.
+# A broker that has not confirmed in time so often in a row is left alone for this long: every request would wait in turn.
+LATE_CONFIRMS_MAX = 3
 PAUSE_SECONDS = 0.5
+# How often those whose wait is over are told so; a timer for each request would cost more than the wait is worth.
+LOOK_EVERY_SECONDS = 0.05
 # Asks whose asker has gone and whose late reply we would still store.
 GONE_MAX = 20_000
 
@@ -63,10 +66,11 @@ class OutcomeUnknown(Exception):
 
 
 class Waiting(NamedTuple):
-    """Somebody who waits for a reply."""
+    """Somebody who waits for a reply, and until when by the loop's clock."""
 
     reply: asyncio.Future[AnyReply]
     user_id: UserId
+    until: float
 
 
 class CommandBus:
@@ -80,6 +84,7 @@ class CommandBus:
         self._publishing: dict[EventId, Coalescer[AnyCommand, None]] = {}
         self._exchange: AbstractExchange | None = None
         self._reply_queue: str | None = None
+        self._late_confirms = 0
         self._paused_until = 0.0
         self._tasks: list[asyncio.Task[None]] = []
         self._storing: set[asyncio.Task[None]] = set()
@@ -92,6 +97,7 @@ class CommandBus:
         bus._tasks = [
             asyncio.create_task(bus._stay_connected(bus._publish_until_lost), name="commands out"),
             asyncio.create_task(bus._stay_connected(bus._listen_until_lost), name="replies in"),
+            asyncio.create_task(bus._end_waits(), name="waits"),
         ]
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS), bus._connected:
@@ -119,15 +125,15 @@ class CommandBus:
         correlation_id = command.correlation_id
         if correlation_id is None:
             raise ValueError("an ask needs a correlation id")
-        waiting = Waiting(asyncio.get_running_loop().create_future(), user_id)
+        loop = asyncio.get_running_loop()
+        waiting = Waiting(loop.create_future(), user_id, loop.time() + wait_seconds)
         self._waiting[correlation_id] = waiting
         try:
-            async with asyncio.timeout(wait_seconds):
-                await self._publisher(command.event_id).ask(command)
-                return await waiting.reply
-        except TimeoutError:
-            self._remember_gone(correlation_id, user_id)
-            raise OutcomeUnknown(f"no reply within {wait_seconds} s") from None
+            # Nobody waits for the confirm: a publish that fails fails the reply.
+            self._publisher(command.event_id).add(command)
+            return await waiting.reply
+        except CoalescerFull as full:
+            raise Busy(str(full)) from None
         except OutcomeUnknown:
             self._remember_gone(correlation_id, user_id)
             raise
@@ -139,7 +145,10 @@ class CommandBus:
         self._refuse_if_not_able()
         if command.correlation_id is not None:
             self._remember_gone(command.correlation_id, user_id)
-        await self._publisher(command.event_id).ask(command)
+        try:
+            await self._publisher(command.event_id).ask(command)
+        except CoalescerFull as full:
+            raise Busy(str(full)) from None
 
     def _refuse_if_not_able(self) -> None:
         if len(self._waiting) >= self._settings.commands_in_flight_max:
@@ -168,6 +177,16 @@ class CommandBus:
             self._publishing = {event_id: one for event_id, one in self._publishing.items() if not one.is_idle}
 
     async def _publish(self, commands: Sequence[AnyCommand]) -> Sequence[None]:
+        """Raises what has become of them, and tells those who wait for a reply."""
+        try:
+            await self._publish_confirmed(commands)
+        except (NotAsked, OutcomeUnknown) as problem:
+            for command in commands:
+                self._fail(self._waiting.get(command.correlation_id or command.command_id), problem)
+            raise
+        return [None] * len(commands)
+
+    async def _publish_confirmed(self, commands: Sequence[AnyCommand]) -> None:
         exchange, reply_queue = self._exchange, self._reply_queue
         if exchange is None or reply_queue is None:
             raise Unavailable("the broker went away")
@@ -181,7 +200,9 @@ class CommandBus:
             raise Busy(f"the queue for {routing_key} is full") from refused
         except TimeoutError as late:
             # It may still arrive. Its deadline bounds what can come of it.
-            self._paused_until = time.monotonic() + PAUSE_SECONDS
+            self._late_confirms += 1
+            if self._late_confirms >= LATE_CONFIRMS_MAX:
+                self._paused_until = time.monotonic() + PAUSE_SECONDS
             raise OutcomeUnknown("the broker did not confirm in time") from late
         except (*CONNECTION_EXCEPTIONS, AMQPError) as gone:
             raise OutcomeUnknown(f"the broker went away: {gone!r}") from gone
@@ -191,7 +212,7 @@ class CommandBus:
                 raise
             # The client cancels what waits for a confirm when it gives up a connection; nobody has cancelled us.
             raise OutcomeUnknown("the broker went away") from None
-        return [None] * len(commands)
+        self._late_confirms = 0
 
     def _message(self, commands: Sequence[AnyCommand], reply_queue: str) -> aio_pika.Message:
         return aio_pika.Message(
@@ -283,11 +304,22 @@ class CommandBus:
         async with self._connected:
             self._connected.notify_all()
 
+    async def _end_waits(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(LOOK_EVERY_SECONDS)
+            now = loop.time()
+            for waiting in list(self._waiting.values()):
+                if waiting.until <= now:
+                    self._fail(waiting, OutcomeUnknown("no reply in time"))
+
     def _fail_all(self, problem: Exception) -> None:
         for waiting in self._waiting.values():
-            if not waiting.reply.done():
-                waiting.reply.set_exception(problem)
-                waiting.reply.exception()  # an asker that is still publishing may never look at it
+            self._fail(waiting, problem)
+
+    def _fail(self, waiting: Waiting | None, problem: Exception) -> None:
+        if waiting is not None and not waiting.reply.done():
+            waiting.reply.set_exception(problem)
 
 
 def _lost(connection: AbstractConnection, channel: AbstractChannel) -> asyncio.Event:

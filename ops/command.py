@@ -3,6 +3,7 @@
 import typer
 
 from ops import demo_data, events, verify
+from ops.bench import command as bench
 from ops.rush import command as rush
 from ops.stack import down, logs, run, status, up
 
@@ -22,6 +23,7 @@ app.command("seed")(demo_data.seed_command)
 app.command("events")(events.events)
 app.command("verify")(verify.verify)
 app.command("rush")(rush.rush)
+app.command("bench")(bench.bench)
 
 if __name__ == "__main__":
     app()

@@ -6,6 +6,7 @@ share it and run in parallel, because each makes its own event. Tests that kill 
 
 import asyncio
 import fcntl
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from typing import Any
@@ -25,8 +26,8 @@ NEED_NO_SERVERS = ("tests/unit", "tests/model")
 
 
 def shared_stack() -> Stack:
-    """The stack all tests share."""
-    return Stack("test", 9400)
+    """The stack all tests share. Two checkouts on one machine need ports of their own: TEST_PORT_BASE=9000 make test."""
+    return Stack("test", int(os.environ.get("TEST_PORT_BASE", "9400")))
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -10,6 +10,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from uuid import uuid4
 
 import aio_pika
@@ -17,7 +18,7 @@ from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMe
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, AMQPError
 
 from consumers.broker import CONNECT_TIMEOUT_SECONDS, ConfirmedPublisher, persistent_message, url_for
-from consumers.event_commands.engine import Answered, Asked, Engine, NotProcessed
+from consumers.event_commands.engine import Answered, Asked, Engine, NotProcessed, Outcome
 from consumers.event_commands.replies import Replies
 from contracts import topology, wire
 from contracts.commands import AnyCommand, Checkout, ExtendHold, ReleaseSeats, ReserveSeats
@@ -27,7 +28,7 @@ from contracts.replies import Rejected
 from contracts.settings import Settings
 from db import sale_clock
 from db.failpoints import failpoint
-from db.postgres import BY_INDEX, Pool, open_pool
+from db.postgres import BY_INDEX, TRANSIENT_ERRORS, Pool, open_pool
 from db.seat_locks import SeatLocks
 
 log = logging.getLogger(__name__)
@@ -73,18 +74,24 @@ async def _drain_while_connected(
         queues = OpenQueues(connection, engine, replies, parking)
         try:
             while not stopping.is_set() and not lost.is_set():
-                await queues.drain_also(await _queues_to_drain(engine.pool, ended_too=queues.is_empty))
+                wanted = await _queues_to_drain(engine.pool, ended_too=queues.is_empty)
+                if wanted is not None:
+                    await queues.drain_also(wanted)
                 await _first_of(stopping, lost, timeout_seconds=LOOK_AGAIN_SECONDS)
         finally:
             await queues.stop(settings.drain_seconds if not lost.is_set() else 0.0)
 
 
-async def _queues_to_drain(pool: Pool, *, ended_too: bool) -> set[str]:
+async def _queues_to_drain(pool: Pool, *, ended_too: bool) -> set[str] | None:
     """Every lane and the queue of every sale that is open; at the start also of those that have ended, because payments
-    may still have something to say there."""
-    event_ids = await sale_clock.find_open_sales(pool, limit=EVENT_QUEUES_MAX)
-    if ended_too:
-        event_ids += await sale_clock.find_ended_sales(pool, within_seconds=ENDED_SECONDS, limit=EVENT_QUEUES_MAX)
+    may still have something to say there. None while PostgreSQL is away: what is drained stays so, and waits for it."""
+    try:
+        event_ids = await sale_clock.find_open_sales(pool, limit=EVENT_QUEUES_MAX)
+        if ended_too:
+            event_ids += await sale_clock.find_ended_sales(pool, within_seconds=ENDED_SECONDS, limit=EVENT_QUEUES_MAX)
+    except TRANSIENT_ERRORS as problem:
+        log.warning("sales_not_read", extra={"error": repr(problem)})
+        return None
     hot = {topology.event_queue(EventId(event_id)) for event_id in event_ids}
     return hot | {topology.lane_queue(lane) for lane in range(topology.LANE_COUNT)}
 
@@ -130,6 +137,15 @@ class OpenQueues:
             drain.abandon()
 
 
+@dataclass(slots=True)
+class Delivery:
+    """A message and what it asks; `problem` says why it could not be read."""
+
+    message: AbstractIncomingMessage
+    asked: list[Asked]
+    problem: str = ""
+
+
 class QueueDrain:
     """One queue: deliveries in, batches through the engine, answers out."""
 
@@ -138,8 +154,8 @@ class QueueDrain:
         self._engine = engine
         self._replies = replies
         self._parking = parking
-        self._deliveries: asyncio.Queue[AbstractIncomingMessage | None] = asyncio.Queue()
-        self._unread: AbstractIncomingMessage | None = None
+        self._deliveries: asyncio.Queue[Delivery | None] = asyncio.Queue()
+        self._unread: Delivery | None = None
         self._channel: AbstractChannel | None = None
         self._loop: asyncio.Task[None] | None = None
         self._cancel_consuming: Callable[[], Awaitable[object]] = _nothing
@@ -179,59 +195,71 @@ class QueueDrain:
             self._loop.cancel()
 
     async def _enqueue(self, delivery: AbstractIncomingMessage) -> None:
-        self._deliveries.put_nowait(delivery)
+        # Read here, while the batch before waits for PostgreSQL, and not when its turn has come.
+        self._deliveries.put_nowait(self._read(delivery))
 
     def _on_end(self, *_: object) -> None:
         self.is_broken = True
         self._deliveries.put_nowait(None)
 
     async def _drain(self) -> None:
-        while (deliveries := await self._take()) is not None:
-            await failpoint("engine.after_receive")
-            asked = await self._read(deliveries)
-            for event_id, of_event in _by_event(asked):
-                await self._run(event_id, of_event)
-            await failpoint("engine.after_reply")
-            await deliveries[-1].ack(multiple=True)
+        telling: asyncio.Task[None] | None = None
+        try:
+            while (deliveries := await self._take()) is not None:
+                await failpoint("engine.after_receive")
+                outcomes = [
+                    (event_id, await self._engine.run_batch(event_id, asked))
+                    for event_id, asked in _by_event([one for delivery in deliveries for one in delivery.asked])
+                ]
+                if telling is not None:
+                    await telling
+                # The next batch begins while this one's askers are told.
+                telling = asyncio.create_task(self._tell(outcomes, deliveries))
+        finally:
+            if telling is not None:
+                await telling
 
-    async def _take(self) -> list[AbstractIncomingMessage] | None:
+    async def _take(self) -> list["Delivery"] | None:
         """One delivery and whatever else is there, up to a batch; None when it is time to stop."""
         first = self._unread or await self._deliveries.get()
         self._unread = None
         if first is None:
             return None
-        taken, size = [first], _command_count(first)
+        taken, size = [first], len(first.asked)
         while size < self._engine.settings.engine_batch_max and not self._deliveries.empty():
             following = self._deliveries.get_nowait()
             if following is None:
                 self._deliveries.put_nowait(None)
                 break
-            size += _command_count(following)
+            size += len(following.asked)
             if size > self._engine.settings.engine_batch_max:
                 self._unread = following
                 break
             taken.append(following)
         return taken
 
-    async def _read(self, deliveries: Sequence[AbstractIncomingMessage]) -> list[Asked]:
-        asked: list[Asked] = []
-        for delivery in deliveries:
-            try:
-                commands = wire.decode_commands(delivery.body)
-                _check_sender(self._engine.settings, delivery, commands)
-            except wire.UnreadableMessage as problem:
-                await self._park(delivery.body, str(problem), sender=delivery.user_id)
-                continue
-            asked += [Asked(command, delivery.reply_to) for command in commands]
-        return asked
+    def _read(self, message: AbstractIncomingMessage) -> "Delivery":
+        try:
+            commands = wire.decode_commands(message.body)
+            _check_sender(self._engine.settings, message, commands)
+        except wire.UnreadableMessage as problem:
+            return Delivery(message, [], str(problem))
+        return Delivery(message, [Asked(command, message.reply_to) for command in commands])
 
-    async def _run(self, event_id: EventId, asked: list[Asked]) -> None:
-        outcome = await self._engine.run_batch(event_id, asked)
-        for one in outcome.not_processed:
-            await self._park(wire.encode_commands([one.asked.command]), one.reason)
-        outcome.answered += _told_of_failure(outcome.not_processed)
-        await self._replies.send(event_id, outcome)
-        await self._engine.settle_locks(event_id, outcome)
+    async def _tell(self, outcomes: Sequence[tuple[EventId, Outcome]], deliveries: Sequence["Delivery"]) -> None:
+        """After the commit: put aside what cannot be done, settle the locks, answer, acknowledge. Locks before answers,
+        because whoever hears that seats are free again may ask for them at once."""
+        for delivery in deliveries:
+            if delivery.problem:
+                await self._park(delivery.message.body, delivery.problem, sender=delivery.message.user_id)
+        for event_id, outcome in outcomes:
+            for one in outcome.not_processed:
+                await self._park(wire.encode_commands([one.asked.command]), one.reason)
+            outcome.answered += _told_of_failure(outcome.not_processed)
+            await self._engine.settle_locks(event_id, outcome)
+            await self._replies.send(event_id, outcome)
+        await failpoint("engine.after_reply")
+        await deliveries[-1].message.ack(multiple=True)
 
     async def _park(self, body: bytes, reason: str, *, sender: str | None = None) -> None:
         log.error("message_parked", extra={"queue": self.name, "reason": reason})
@@ -263,12 +291,6 @@ def _by_event(asked: Sequence[Asked]) -> list[tuple[EventId, list[Asked]]]:
     for one in asked:
         events[one.command.event_id].append(one)
     return list(events.items())
-
-
-def _command_count(delivery: AbstractIncomingMessage) -> int:
-    """How many commands a message says it has; the body tells the truth when it is read."""
-    count = (delivery.headers or {}).get(wire.COUNT_HEADER, 1)
-    return count if isinstance(count, int) else 1
 
 
 async def _first_of(*events: asyncio.Event, timeout_seconds: float) -> None:

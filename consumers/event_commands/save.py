@@ -90,28 +90,24 @@ async def _save_orders(tx: Transaction, event_id: EventId, sale: Sale) -> None:
     new = [order for order in sale.changed_orders.values() if order.is_new]
     changed = [order for order in sale.changed_orders.values() if not order.is_new]
     await records.insert_orders(tx, event_id, at=sale.now, rows=[_new_order_row(order) for order in new])
-    await records.insert_payments(
-        tx,
-        event_id,
-        [(o.id, o.provider_key, o.payment_status, o.total, o.currency, o.payment_method) for o in new],
-    )
     await records.update_orders(
         tx,
         event_id,
-        [(o.id, o.status, o.ended_because, o.answer, o.completed_at, o.reply_to, o.correlation_id) for o in changed],
+        [_changed_order_row(order) for order in changed],
     )
-    await records.update_payments(tx, event_id, [(o.id, o.payment_status, o.intent_id) for o in changed])
 
 
 async def _save_sold(tx: Transaction, event_id: EventId, sale: Sale) -> None:
     await records.end_order_items(tx, event_id, [order.id for order in sale.unsold_orders])
-    sold = [(order, seat) for order, seats in sale.sold_orders for seat in seats]
-    await records.insert_order_items(tx, event_id, [(order.id, seat.id, seat.price) for order, seat in sold])
-    await records.insert_tickets(
+    await records.insert_order_items(
         tx,
         event_id,
         at=sale.now,
-        rows=[(ticket_id_of(order.id, seat.id), order.id, seat.id, order.user_id) for order, seat in sold],
+        rows=[
+            (order.id, seat.id, seat.price, ticket_id_of(order.id, seat.id), order.user_id)
+            for order, seats in sale.sold_orders
+            for seat in seats
+        ],
     )
 
 
@@ -153,6 +149,23 @@ def _new_order_row(order: Order) -> tuple[object, ...]:
         order.request_hash,
         order.reply_to,
         order.correlation_id,
+        order.provider_key,
+        order.payment_status,
+        order.payment_method,
+    )
+
+
+def _changed_order_row(order: Order) -> tuple[object, ...]:
+    return (
+        order.id,
+        order.status,
+        order.ended_because,
+        order.answer,
+        order.completed_at,
+        order.reply_to,
+        order.correlation_id,
+        order.payment_status,
+        order.intent_id,
     )
 
 

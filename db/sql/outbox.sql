@@ -1,11 +1,12 @@
 -- name: record_messages
 -- One statement for all messages of a batch: the cost is per batch, not per message.
-INSERT INTO outbox (exchange, routing_key, type, message_id, body, traceparent)
-SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::bytea[], $6::text[]);
-
--- name: wake_relay
--- Delivered when the transaction commits. Equal notifications of one transaction are sent once.
-SELECT pg_notify('outbox', '');
+-- The relay is woken when the transaction commits; equal notifications of one transaction are sent once.
+WITH owed AS (
+    INSERT INTO outbox (exchange, routing_key, type, message_id, body, traceparent)
+    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::bytea[], $6::text[])
+    RETURNING id
+)
+SELECT pg_notify('outbox', '') FROM owed LIMIT 1;
 
 -- name: take_messages
 -- SKIP LOCKED: several relays share the table, and each message is in one relay's hands at a time. The messages in $2 and

@@ -74,9 +74,6 @@ SELECT id, seat_index, section, row, status, held_until
 -- name: read_ledger_seq
 SELECT ledger_seq FROM event_inventory WHERE event_id = $1;
 
--- name: advance_ledger
-UPDATE event_inventory SET ledger_seq = $2 WHERE event_id = $1 AND ledger_seq = $3;
-
 -- name: save_seats
 -- The fence in the predicate: a writer whose knowledge is stale changes nothing, and the record count tells on it.
 UPDATE seats s
@@ -86,9 +83,15 @@ UPDATE seats s
  WHERE s.event_id = $1 AND s.id = c.id AND s.fence = c.fence_read;
 
 -- name: append_ledger
+-- The numbers are taken and used in one statement; if somebody else has taken numbers meanwhile, nothing is appended.
+WITH numbers AS (
+    UPDATE event_inventory SET ledger_seq = $2 + cardinality($4::uuid[]) WHERE event_id = $1 AND ledger_seq = $2
+    RETURNING event_id
+)
 INSERT INTO seat_ledger (event_id, seq, seat_id, from_status, to_status, hold_id, order_id, command_id, at)
-SELECT $1, $2 + e.position, e.seat_id, e.from_status, e.to_status, e.hold_id, e.order_id, e.command_id, $3
-  FROM unnest($4::uuid[], $5::text[], $6::text[], $7::uuid[], $8::uuid[], $9::uuid[])
+SELECT n.event_id, $2 + e.position, e.seat_id, e.from_status, e.to_status, e.hold_id, e.order_id, e.command_id, $3
+  FROM numbers n,
+       unnest($4::uuid[], $5::text[], $6::text[], $7::uuid[], $8::uuid[], $9::uuid[])
        WITH ORDINALITY AS e (seat_id, from_status, to_status, hold_id, order_id, command_id, position);
 
 -- name: insert_holds
@@ -107,47 +110,57 @@ UPDATE holds h
  WHERE h.event_id = $1 AND h.id = c.id;
 
 -- name: insert_orders
-INSERT INTO orders (event_id, id, user_id, hold_id, status, total_amount, currency, request_hash, reply_to, correlation_id,
-                    created_at)
-SELECT $1, o.id, o.user_id, o.hold_id, o.status, o.total, o.currency, o.request_hash, o.reply_to, o.correlation_id, $2
-  FROM unnest($3::uuid[], $4::uuid[], $5::uuid[], $6::text[], $7::numeric[], $8::text[], $9::text[], $10::text[], $11::uuid[])
-       AS o (id, user_id, hold_id, status, total, currency, request_hash, reply_to, correlation_id);
-
--- name: insert_payments
+-- An order and its one payment are born together.
+WITH born AS (
+    SELECT *
+      FROM unnest($3::uuid[], $4::uuid[], $5::uuid[], $6::text[], $7::numeric[], $8::text[], $9::text[], $10::text[],
+                  $11::uuid[], $12::text[], $13::text[], $14::text[])
+           AS o (id, user_id, hold_id, status, total, currency, request_hash, reply_to, correlation_id,
+                 provider_key, payment_status, payment_method)
+), new_orders AS (
+    INSERT INTO orders (event_id, id, user_id, hold_id, status, total_amount, currency, request_hash, reply_to,
+                        correlation_id, created_at)
+    SELECT $1, id, user_id, hold_id, status, total, currency, request_hash, reply_to, correlation_id, $2 FROM born
+)
 INSERT INTO payments (event_id, order_id, provider_key, status, amount, currency, payment_method)
-SELECT $1, p.order_id, p.provider_key, p.status, p.amount, p.currency, p.payment_method
-  FROM unnest($2::uuid[], $3::text[], $4::text[], $5::numeric[], $6::text[], $7::text[])
-       AS p (order_id, provider_key, status, amount, currency, payment_method);
+SELECT $1, id, provider_key, payment_status, total, currency, payment_method FROM born;
 
 -- name: update_orders
+WITH changed AS (
+    SELECT *
+      FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::text[], $8::uuid[], $9::text[],
+                  $10::text[])
+           AS c (id, status, ended_because, answer, completed_at, reply_to, correlation_id, payment_status, intent_id)
+), paid AS (
+    UPDATE payments p
+       SET status = c.payment_status, intent_id = coalesce(c.intent_id, p.intent_id), touched_at = now()
+      FROM changed c
+     WHERE p.event_id = $1 AND p.order_id = c.id AND p.status <> c.payment_status
+)
 UPDATE orders o
    SET status = c.status, ended_because = c.ended_because, answer = c.answer, completed_at = c.completed_at,
        reply_to = c.reply_to, correlation_id = c.correlation_id
-  FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::text[], $8::uuid[])
-       AS c (id, status, ended_because, answer, completed_at, reply_to, correlation_id)
+  FROM changed c
  WHERE o.event_id = $1 AND o.id = c.id;
 
--- name: update_payments
-UPDATE payments p
-   SET status = c.status, intent_id = coalesce(c.intent_id, p.intent_id), touched_at = now()
-  FROM unnest($2::uuid[], $3::text[], $4::text[]) AS c (order_id, status, intent_id)
- WHERE p.event_id = $1 AND p.order_id = c.order_id AND p.status <> c.status;
-
 -- name: insert_order_items
-INSERT INTO order_items (event_id, order_id, seat_id, price)
-SELECT $1, i.order_id, i.seat_id, i.price
-  FROM unnest($2::uuid[], $3::uuid[], $4::numeric[]) AS i (order_id, seat_id, price);
-
--- name: insert_tickets
+-- A seat of an order and its ticket.
+WITH sold AS (
+    SELECT *
+      FROM unnest($3::uuid[], $4::uuid[], $5::numeric[], $6::uuid[], $7::uuid[])
+           AS s (order_id, seat_id, price, ticket_id, user_id)
+), items AS (
+    INSERT INTO order_items (event_id, order_id, seat_id, price)
+    SELECT $1, order_id, seat_id, price FROM sold
+)
 INSERT INTO tickets (event_id, id, order_id, seat_id, user_id, created_at)
-SELECT $1, t.id, t.order_id, t.seat_id, t.user_id, $2
-  FROM unnest($3::uuid[], $4::uuid[], $5::uuid[], $6::uuid[]) AS t (id, order_id, seat_id, user_id);
+SELECT $1, ticket_id, order_id, seat_id, user_id, $2 FROM sold;
 
 -- name: end_order_items
+WITH dead AS (
+    UPDATE tickets SET status = 'void' WHERE event_id = $1 AND order_id = ANY($2::uuid[]) AND status = 'valid'
+)
 UPDATE order_items SET live = false WHERE event_id = $1 AND order_id = ANY($2::uuid[]) AND live;
-
--- name: void_tickets
-UPDATE tickets SET status = 'void' WHERE event_id = $1 AND order_id = ANY($2::uuid[]) AND status = 'valid';
 
 -- name: insert_answers
 INSERT INTO command_inbox (event_id, command_id, request_hash, reply, at)

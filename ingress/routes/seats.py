@@ -55,7 +55,7 @@ async def reserve_seats(request: Request) -> HTTPResponse:
     asker = await admitted(request, Bucket.RESERVE)
     wanted = read_json(request, ReserveRequest)
     deadline_seconds = resources_of(request).settings.reserve_deadline_seconds
-    command = ReserveSeats.model_construct(
+    command = ReserveSeats(
         event_id=EventId(wanted.event_id),
         seat_ids=tuple(map(SeatId, wanted.seat_ids)),
         best_available=_best_available(wanted.best_available),

@@ -19,8 +19,8 @@ from ops.stack.server import FOREIGN_PREFIXES, REPOSITORY
 STACK_NAME, PORT_BASE = "bench", 9800
 SERVERS = ("postgres", "redis", "rabbitmq", "mail")
 
-INGRESS, COMMANDS, PAYMENTS = "ingress", "commands (engine)", "payments"
-BACK_OFFICE = "relay, notifications, analytics, cleanup, lifecycle"
+INGRESS, COMMANDS, PAYMENTS, RELAY = "ingress", "commands (engine)", "payments", "relay"
+BACK_OFFICE = "notifications, analytics, cleanup, lifecycle"
 SIMULATOR, MAIL_CATCHER = "payment simulator", "mail catcher"
 POSTGRES, REDIS, RABBITMQ = "PostgreSQL", "Redis", "RabbitMQ"
 
@@ -88,6 +88,7 @@ class Stage:
         simulator = ("ops.payment_simulator", "--port", str(ports["payments"]), "--log", str(money_log))
         self._start(SIMULATOR, "payments", (*simulator, "--delay-ms", str(PROVIDER_DELAY_MS)))
         self._start(BACK_OFFICE, "consumers", (*roles, *BACK_OFFICE.split(", ")), {**(variables or {}), **quiet})
+        self._start(RELAY, "consumers", (*roles, "relay"), {**(variables or {}), **quiet})
         self._start(PAYMENTS, "consumers", (*roles, "payments"), {**(variables or {}), **quiet})
         self._start(COMMANDS, "consumers", (*roles, "commands"), variables)
         self._start(INGRESS, "ingress", ("ingress",), variables)

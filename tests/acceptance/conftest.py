@@ -23,7 +23,7 @@ def running_system(stack: Stack) -> Iterator[Stack]:
     """Everything, started."""
     import asyncio
 
-    system = Stack("acceptance", 9500)
+    system = Stack("acceptance", stack.ports["api"] + 100)
     system.down()
     system.empty("payments")  # the provider's books begin with ours, or its old payments would belong to nobody
     system.up(SERVERS)

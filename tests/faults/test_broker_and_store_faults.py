@@ -12,6 +12,7 @@ import aio_pika
 import pytest
 from aio_pika.abc import AbstractChannel
 
+from consumers.__main__ import ROLES
 from contracts import topology
 from tests.eventually import eventually
 from tests.faults.tcp_proxy import HOST, TcpProxy
@@ -252,6 +253,8 @@ async def the_sale_goes_on(world: World, strike: Strike) -> None:
         for number, buyer in enumerate(sale.shoppers):
             shopping.create_task(sale.shop(buyer, random.Random(number)))
         await eventually(lambda: len(sale.bought) >= SHOPPERS, 20)
+        # A role that finds no server when it begins ends its process, and waits for its supervisor: another matter.
+        await eventually(lambda: every_role_has_begun(world), 20)
         await strike(sale)
         bought_before = len(sale.bought)
         await eventually(lambda: len(sale.bought) >= bought_before + SHOPPERS, HEALED_WITHIN_SECONDS)
@@ -308,6 +311,14 @@ async def engine_is_in_transaction(world: World) -> bool:
             "SELECT 1 FROM pg_stat_activity WHERE application_name = 'boxoffice commands' AND state = 'idle in transaction'"
         )
     )
+
+
+async def every_role_has_begun(world: World) -> bool:
+    """Each has a connection to PostgreSQL."""
+    found = await world.fetch(
+        "SELECT DISTINCT application_name FROM pg_stat_activity WHERE application_name LIKE 'boxoffice %'"
+    )
+    return len(found) >= len(ROLES)
 
 
 async def everything_about(world: World, event: Event) -> list[list[object]]:

@@ -65,13 +65,10 @@ def without_fence_column(sql: SimpleNamespace) -> None:
 
 def without_ledger_numbers(sql: SimpleNamespace) -> None:
     """Entries are numbered on from wherever the ledger stands, not from where it was read."""
-    sql.advance_ledger = (
-        "UPDATE event_inventory SET ledger_seq = ledger_seq + $2::bigint - $3::bigint WHERE event_id = $1"
-    )
-    here = (
-        "(SELECT i.ledger_seq - cardinality($4::uuid[]) FROM event_inventory i WHERE i.event_id = $1) + 0 * $2::bigint"
-    )
-    sql.append_ledger = sql.append_ledger.replace("$2 + e.position", f"{here} + e.position")
+    loose = _without(sql.append_ledger, " AND ledger_seq = $2")
+    loose = loose.replace("SET ledger_seq = $2 +", "SET ledger_seq = ledger_seq +")
+    loose = loose.replace("RETURNING event_id", "RETURNING event_id, ledger_seq - cardinality($4::uuid[]) AS before")
+    sql.append_ledger = loose.replace("$2 + e.position", "n.before + 0 * $2::bigint + e.position")
 
 
 def _without(text: str, guard: str) -> str:
