@@ -27,6 +27,7 @@ TRANSIENT_ERRORS: tuple[type[BaseException], ...] = (
     asyncpg.DiskFullError,
     asyncpg.OutOfMemoryError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # a connection that was cut in the middle of an answer
     ConnectionError,
     TimeoutError,
     OSError,

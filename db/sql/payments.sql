@@ -1,11 +1,19 @@
 -- name: store_intents
--- T2: only while the order still waits for this payment; whoever finds it gone does not confirm.
+-- T2: only while the order still waits for this payment; whoever finds it gone does not confirm. The orders are locked, so
+-- that none is being voided between our looking and our storing.
+WITH waiting AS (
+    SELECT c.event_id, c.order_id, c.intent_id
+      FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS c (event_id, order_id, intent_id)
+      JOIN orders o ON o.event_id = c.event_id AND o.id = c.order_id
+     WHERE o.status = 'pending'
+     ORDER BY o.id
+       FOR SHARE OF o
+)
 UPDATE payments p
-   SET intent_id = c.intent_id, status = CASE WHEN p.status = 'requested' THEN 'created' ELSE p.status END,
+   SET intent_id = w.intent_id, status = CASE WHEN p.status = 'requested' THEN 'created' ELSE p.status END,
        touched_at = now()
-  FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS c (event_id, order_id, intent_id), orders o
- WHERE p.event_id = c.event_id AND p.order_id = c.order_id
-   AND o.event_id = c.event_id AND o.id = c.order_id AND o.status = 'pending'
+  FROM waiting w
+ WHERE p.event_id = w.event_id AND p.order_id = w.order_id
 RETURNING p.order_id;
 
 -- name: mark_captured

@@ -74,6 +74,12 @@ async def a_purchase(sale: OnSale, seats: list[SeatId] | None = None) -> Purchas
 
 
 @pytest.fixture
+async def sale(an_event: AnEvent) -> OnSale:
+    """An event of 60 seats, on a machine that may be so busy that Redis answers slowly."""
+    return await an_event(redis_timeout_seconds=10.0)
+
+
+@pytest.fixture
 async def bought(sale: OnSale) -> AsyncIterator[Purchase]:
     """A purchase whose seats are sold; afterwards the books must agree, whatever the test did."""
     purchase = await a_purchase(sale)

@@ -49,6 +49,8 @@ from tests.sale_on_paper import payment_refunded, refund, void_payment
 
 SEATS, SEATS_PER_ROW, USERS, TICKET_LIMIT = 12, 4, 4, 5
 EXAMPLES, STEPS = 20, 25
+# On a busy machine a round trip may take longer than a sale would wait: the filter must neither give up nor be given up on.
+PATIENT_SECONDS = 10.0
 
 Said = TypeVar("Said")
 
@@ -272,6 +274,7 @@ class EngineAndModel(RuleBasedStateMachine):
                 seats=SEATS,
                 seats_per_row=SEATS_PER_ROW,
                 ticket_limit=TICKET_LIMIT,
+                redis_timeout_seconds=PATIENT_SECONDS,
             )
         )
         if not with_redis:

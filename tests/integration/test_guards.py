@@ -24,6 +24,7 @@ from db.migrate import migrate
 from db.postgres import open_pool
 from db.seat_locks import WantedSeats
 from tests.builders import OnSale, a_user, an_event_on_sale, check_out, count, rejected_as, release, reserve, settle
+from tests.conftest import AnEvent
 from tests.eventually import eventually
 
 
@@ -84,6 +85,12 @@ IN_STATEMENTS: dict[str, Callable[[SimpleNamespace], None]] = {
     "ledger numbers": without_ledger_numbers,
 }
 GUARDS = (*IN_STATEMENTS, INDEX)
+
+
+@pytest.fixture
+async def sale(an_event: AnEvent) -> OnSale:
+    """An event of 60 seats, on a machine that may be so busy that Redis answers slowly."""
+    return await an_event(redis_timeout_seconds=10.0)
 
 
 @pytest.fixture
