@@ -38,9 +38,9 @@ ROLES = {
     "cleanup": "consumers.cleanup",
     "lifecycle": "consumers.lifecycle",
 }
-# A process with nothing but these runs at a lower priority than those that buyers wait for.
-BACK_OFFICE = frozenset({"notifications", "analytics", "cleanup", "lifecycle"})
-BACK_OFFICE_NICENESS = 5
+# A process with nothing but these runs at a lower priority than those that buyers wait for: their queues keep the work.
+BACK_OFFICE = frozenset({"notifications", "analytics"})
+BACK_OFFICE_NICENESS = 15
 EVERY_ROLE = "all"
 DECLARE_TOPOLOGY = "declare-topology"
 

@@ -10,6 +10,8 @@ from enum import StrEnum
 
 
 class BreakerState(StrEnum):
+    """Whether calls go through, are refused, or are tried carefully."""
+
     CLOSED = "closed"
     OPEN = "open"
     HALF_OPEN = "half_open"

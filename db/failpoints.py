@@ -74,6 +74,8 @@ def hits() -> dict[str, int]:
 
 @dataclass(frozen=True)
 class ArmedFailpoint:
+    """A moment and what happens there, on every hit or on one."""
+
     name: str
     act: Callable[[], Awaitable[None]]
     nth_hit: int | None = None

@@ -21,6 +21,8 @@ class UnknownEvent(LookupError):
 
 
 class SeatRecord(NamedTuple):
+    """A seat as it is now."""
+
     id: UUID
     seat_index: int
     status: str
@@ -31,6 +33,8 @@ class SeatRecord(NamedTuple):
 
 
 class LedgerRecord(NamedTuple):
+    """One seat going from one status to another."""
+
     seq: int
     seat_id: UUID
     from_status: str
@@ -40,6 +44,8 @@ class LedgerRecord(NamedTuple):
 
 
 class HoldRecord(NamedTuple):
+    """A hold, with the fence of each of its seats when it took them."""
+
     id: UUID
     seat_ids: list[UUID]
     fences: list[int]
@@ -48,6 +54,8 @@ class HoldRecord(NamedTuple):
 
 
 class OrderRecord(NamedTuple):
+    """An order and what it costs."""
+
     id: UUID
     hold_id: UUID
     user_id: UUID
@@ -57,6 +65,8 @@ class OrderRecord(NamedTuple):
 
 
 class ItemRecord(NamedTuple):
+    """A seat in an order; live while it is sold to it."""
+
     order_id: UUID
     seat_id: UUID
     price: Decimal
@@ -64,6 +74,8 @@ class ItemRecord(NamedTuple):
 
 
 class TicketRecord(NamedTuple):
+    """A ticket, valid or void."""
+
     id: UUID
     order_id: UUID
     seat_id: UUID
@@ -71,6 +83,8 @@ class TicketRecord(NamedTuple):
 
 
 class PaymentRecord(NamedTuple):
+    """What we believe of an order's payment."""
+
     order_id: UUID
     status: str
     intent_id: str | None

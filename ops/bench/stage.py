@@ -20,7 +20,7 @@ STACK_NAME, PORT_BASE = "bench", 9800
 SERVERS = ("postgres", "redis", "rabbitmq", "mail")
 
 INGRESS, COMMANDS, PAYMENTS, RELAY = "ingress", "commands (engine)", "payments", "relay"
-BACK_OFFICE = "notifications, analytics, cleanup, lifecycle"
+BACK_OFFICE, CARETAKERS = "notifications, analytics", "cleanup, lifecycle"
 SIMULATOR, MAIL_CATCHER = "payment simulator", "mail catcher"
 POSTGRES, REDIS, RABBITMQ = "PostgreSQL", "Redis", "RabbitMQ"
 
@@ -88,6 +88,7 @@ class Stage:
         simulator = ("ops.payment_simulator", "--port", str(ports["payments"]), "--log", str(money_log))
         self._start(SIMULATOR, "payments", (*simulator, "--delay-ms", str(PROVIDER_DELAY_MS)))
         self._start(BACK_OFFICE, "consumers", (*roles, *BACK_OFFICE.split(", ")), {**(variables or {}), **quiet})
+        self._start(CARETAKERS, "consumers", (*roles, *CARETAKERS.split(", ")), {**(variables or {}), **quiet})
         self._start(RELAY, "consumers", (*roles, "relay"), {**(variables or {}), **quiet})
         self._start(PAYMENTS, "consumers", (*roles, "payments"), {**(variables or {}), **quiet})
         self._start(COMMANDS, "consumers", (*roles, "commands"), variables)

@@ -12,6 +12,7 @@ from ops.payment_simulator.app import make_app
 
 
 def main() -> None:
+    """Serve until told to stop, as the options say."""
     options = _read_options()
     logging.getLogger("sanic.root").setLevel(logging.WARNING)
     logging.getLogger("sanic.server").setLevel(logging.WARNING)

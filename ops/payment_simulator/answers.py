@@ -23,6 +23,7 @@ class Answer:
 
 
 def yes(thing: Mapping[str, Any]) -> Answer:
+    """The thing asked for."""
     return Answer(HTTPStatus.OK, _encode(thing))
 
 
@@ -44,6 +45,7 @@ def error(
     decline_code: str | None = None,
     intent: Mapping[str, Any] | None = None,
 ) -> Answer:
+    """An error in the provider's form."""
     details: dict[str, Any] = {"type": kind, "message": message}
     optional = {"code": code, "param": param, "decline_code": decline_code, "payment_intent": intent}
     details.update({name: value for name, value in optional.items() if value is not None})
@@ -51,19 +53,23 @@ def error(
 
 
 def invalid(message: str, *, param: str | None = None, code: str | None = None) -> Answer:
+    """The request itself is wrong."""
     return error(HTTPStatus.BAD_REQUEST, "invalid_request_error", message, param=param, code=code)
 
 
 def missing(kind: str, thing_id: str) -> Answer:
+    """There is no such thing."""
     message = f"No such {kind}: '{thing_id}'"
     return error(HTTPStatus.NOT_FOUND, "invalid_request_error", message, code="resource_missing", param="intent")
 
 
 def unauthorized() -> Answer:
+    """No key was given, or not a secret one."""
     return error(HTTPStatus.UNAUTHORIZED, "invalid_request_error", "You did not provide a valid API key.")
 
 
 def other_parameters(key: str) -> Answer:
+    """The idempotency key was first used with other parameters."""
     message = (
         f"Keys for idempotent requests can only be used with the same parameters they were first used with: '{key}'."
     )
@@ -71,21 +77,25 @@ def other_parameters(key: str) -> Answer:
 
 
 def key_in_use(key: str) -> Answer:
+    """The first request with this idempotency key is still under way."""
     message = f"There is currently another in-progress request using this Idempotent Key: '{key}'."
     return error(HTTPStatus.CONFLICT, "idempotency_error", message, code="idempotency_key_in_use")
 
 
 def rate_limited() -> Answer:
+    """Too many requests; nothing happened."""
     message = "Too many requests hit the API too quickly."
     return error(HTTPStatus.TOO_MANY_REQUESTS, "invalid_request_error", message, code="rate_limit")
 
 
 def broken() -> Answer:
+    """Something broke; what happened nobody says."""
     message = "An unknown error occurred."
     return error(HTTPStatus.INTERNAL_SERVER_ERROR, "api_error", message)
 
 
 def outage() -> Answer:
+    """Nobody is there."""
     # What a load balancer says when nothing stands behind it; a client must cope with a body that is not JSON.
     return Answer(HTTPStatus.SERVICE_UNAVAILABLE, b"<html><body>503 Service Unavailable</body></html>", "text/html")
 

@@ -58,6 +58,7 @@ def make_app(
 
 
 async def create_or_list_intents(request: HttpRequest) -> HTTPResponse:
+    """POST makes an intent, GET lists them, newest first."""
     if request.method == "POST":
         return await _change(request, "create", None)
     found = _page_of_intents(request, _simulator(request).provider)
@@ -65,10 +66,12 @@ async def create_or_list_intents(request: HttpRequest) -> HTTPResponse:
 
 
 async def change_intent(request: HttpRequest, intent_id: str, verb: Operation) -> HTTPResponse:
+    """Confirm, capture or cancel one."""
     return await _change(request, verb, intent_id)
 
 
 async def get_intent(request: HttpRequest, intent_id: str) -> HTTPResponse:
+    """One intent as it is now."""
     intent = _simulator(request).provider.intents.get(intent_id)
     if intent is None:
         return await _look(request, "get", answers.missing("payment_intent", intent_id), {})
@@ -77,6 +80,7 @@ async def get_intent(request: HttpRequest, intent_id: str) -> HTTPResponse:
 
 
 async def search_intents(request: HttpRequest) -> HTTPResponse:
+    """The intents with this metadata."""
     wanted = dict(QUERY.findall(request.args.get("query", "")))
     if not wanted:
         refusal = answers.invalid("We support searches like metadata['order_id']:'...' only.", param="query")
@@ -89,6 +93,7 @@ async def search_intents(request: HttpRequest) -> HTTPResponse:
 
 
 async def create_or_list_refunds(request: HttpRequest) -> HTTPResponse:
+    """POST gives money back, GET lists what was given back, newest first."""
     if request.method == "POST":
         return await _change(request, "refund", None)
     of_intent = request.args.get("payment_intent")
@@ -100,6 +105,7 @@ async def create_or_list_refunds(request: HttpRequest) -> HTTPResponse:
 
 
 async def get_refund(request: HttpRequest, refund_id: str) -> HTTPResponse:
+    """One refund."""
     refund = _simulator(request).provider.refunds.get(refund_id)
     if refund is None:
         return await _look(request, "get", answers.missing("refund", refund_id), {})

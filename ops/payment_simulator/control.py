@@ -15,6 +15,7 @@ from ops.payment_simulator.simulator import Simulator
 
 
 def add_control_routes(app: Sanic[Any, Any]) -> None:
+    """What tests may do to the provider, which no provider would let them."""
     app.add_route(add_fault, "/control/faults", methods=["POST"])
     app.add_route(get_faults, "/control/faults", methods=["GET"])
     app.add_route(clear_faults, "/control/faults", methods=["DELETE"])
@@ -25,6 +26,7 @@ def add_control_routes(app: Sanic[Any, Any]) -> None:
 
 
 async def add_fault(request: Request) -> HTTPResponse:
+    """Script a fault."""
     try:
         fault = Fault.model_validate_json(request.body)
     except ValidationError as problems:
@@ -46,6 +48,7 @@ async def clear_faults(request: Request) -> HTTPResponse:
 
 
 async def expire(request: Request, intent_id: str) -> HTTPResponse:
+    """End an authorisation as if its days were over."""
     intent = _simulator(request).provider.intents.get(intent_id)
     if intent is None or not await _simulator(request).expire(intent):
         return json({"error": "no such authorisation"}, status=HTTPStatus.CONFLICT)
@@ -53,6 +56,7 @@ async def expire(request: Request, intent_id: str) -> HTTPResponse:
 
 
 async def complete_action(request: Request, intent_id: str) -> HTTPResponse:
+    """The buyer has done what their bank asked for."""
     intent = _simulator(request).provider.intents.get(intent_id)
     if intent is None or not await _simulator(request).complete_action(intent):
         return json({"error": "nothing was asked of that buyer"}, status=HTTPStatus.CONFLICT)
@@ -60,6 +64,7 @@ async def complete_action(request: Request, intent_id: str) -> HTTPResponse:
 
 
 async def get_state(request: Request) -> HTTPResponse:
+    """How much there is of everything."""
     provider = _simulator(request).provider
     await provider.journal.durable()
     intents = provider.intents.values()

@@ -121,6 +121,7 @@ def expire(intent: Intent, now: int) -> None:
 
 
 def wrong_state(intent: Intent, verb: str) -> Answer:
+    """The intent cannot do that as it is."""
     message = f"You cannot {verb} this PaymentIntent because it has a status of {intent.status}."
     return error(
         HTTPStatus.BAD_REQUEST,

@@ -29,6 +29,7 @@ Operate = Callable[[Provider, str | None, Form], Effect]
 
 
 def create(provider: Provider, _: str | None, form: Form) -> Effect:
+    """A new intent, confirmed at once if it was asked for."""
     intent = provider.new_intent(form)
     if form["confirm"]:
         return Effect(intents.confirm(intent, None, _now()), intent)
@@ -36,21 +37,25 @@ def create(provider: Provider, _: str | None, form: Form) -> Effect:
 
 
 def confirm(provider: Provider, intent_id: str | None, form: Form) -> Effect:
+    """Ask the card."""
     intent = provider.intents[intent_id or ""]
     return Effect(intents.confirm(intent, form.get("payment_method"), _now()), intent)
 
 
 def capture(provider: Provider, intent_id: str | None, form: Form) -> Effect:
+    """Take the money that was authorised."""
     intent = provider.intents[intent_id or ""]
     return Effect(intents.capture(intent, form.get("amount_to_capture"), _now()), intent)
 
 
 def cancel(provider: Provider, intent_id: str | None, form: Form) -> Effect:
+    """End an intent before its money is taken."""
     intent = provider.intents[intent_id or ""]
     return Effect(intents.cancel(intent, form.get("cancellation_reason"), _now()), intent)
 
 
 def refund(provider: Provider, intent_id: str | None, form: Form) -> Effect:
+    """Give money back."""
     intent = provider.intents[intent_id or ""]
     given = refunds.give_back(intent, form.get("amount"), f"re_{secrets.token_hex(12)}", dict(form), _now())
     if isinstance(given, Answer):

@@ -52,8 +52,10 @@ def give_back(intent: Intent, amount: int | None, refund_id: str, terms: dict[st
 
 
 def as_answer(refund: Refund) -> Answer:
+    """The refund as the answer to a request."""
     return yes(as_json(refund))
 
 
 def as_json(refund: Refund) -> dict[str, Any]:
+    """The refund as the provider writes it."""
     return {"object": "refund", "status": "succeeded", **refund.as_record()}

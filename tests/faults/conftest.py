@@ -9,12 +9,10 @@ import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-import asyncpg
 import pytest
 
-from db.migrate import migrate
 from ops.stack import Stack
-from tests.builders import settings_of
+from tests.builders import fresh_database
 from tests.eventually import eventually
 from tests.faults.processes import IngressProcess, WarmConsumers
 from tests.faults.world import INGRESS_SETTINGS, World, environment_of
@@ -41,19 +39,10 @@ def fault_stack() -> Iterator[Stack]:
         stack.stop("payments")
         stack.empty("payments")
         stack.up(SERVERS)
-        asyncio.run(_fresh_database(settings_of(stack).postgres_url))
+        asyncio.run(fresh_database(stack))
         yield stack
     finally:
         stack.down()
-
-
-async def _fresh_database(url: str) -> None:
-    connection = await asyncpg.connect(url)
-    try:
-        await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-    finally:
-        await connection.close()
-    await migrate(url)
 
 
 @pytest.fixture(scope="session")

@@ -44,8 +44,8 @@ from tests.builders import (
     reserve_best,
     settle,
 )
-from tests.integration.test_guards import NoFilter
 from tests.sale_on_paper import payment_refunded, refund, void_payment
+from tests.seat_lock_filters import NoFilter
 
 SEATS, SEATS_PER_ROW, USERS, TICKET_LIMIT = 12, 4, 4, 5
 EXAMPLES, STEPS = 20, 25

@@ -6,10 +6,10 @@ the guard is worth nothing, so each of these looks at both.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -22,29 +22,10 @@ from db import failpoints
 from db import sale as records
 from db.migrate import migrate
 from db.postgres import open_pool
-from db.seat_locks import WantedSeats
 from tests.builders import OnSale, a_user, an_event_on_sale, check_out, count, rejected_as, release, reserve, settle
 from tests.conftest import AnEvent
 from tests.eventually import eventually
-
-
-class NoFilter:
-    """Redis, saying yes to everybody: no guard may lean on it."""
-
-    async def take(self, _event_id: UUID, wanted: Sequence[WantedSeats]) -> list[UUID | None]:
-        return [None] * len(wanted)
-
-    async def settle(self, *_: object) -> None: ...
-
-    async def close(self) -> None: ...
-
-
-class LyingFilter(NoFilter):
-    """Redis, full of locks that nobody holds."""
-
-    async def take(self, _event_id: UUID, wanted: Sequence[WantedSeats]) -> list[UUID | None]:
-        return [one.seat_ids[0] for one in wanted]
-
+from tests.seat_lock_filters import LyingFilter, NoFilter
 
 # ---- the guards, and how each is switched off
 
@@ -208,6 +189,19 @@ async def test_the_ledgers_numbers_alone_are_enough(house: OnSale, tmp_path: Pat
 async def test_the_unique_index_alone_is_enough(house: OnSale, tmp_path: Path) -> None:
     """Without the unique index on live items, nothing in the schema itself stands against a second sale of a seat."""
     await alone_is_enough(house, INDEX, tmp_path, without_it="the schema accepts a second live item of one seat")
+
+
+async def test_the_record_count_tells_a_stale_write(
+    house: OnSale, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without counting the records that a write changed, one that changed none counts as done: a hold without its seat."""
+    others = [guard for guard in GUARDS if guard != "fence column"]
+    await race_without(house, *others, seat=house.seats[0], gate=tmp_path / "first")
+    await house.ledger_agrees_with_seats()
+    monkeypatch.setattr(records, "_expect", lambda *_: None)
+    await race_without(house, *others, seat=house.seats[1], gate=tmp_path / "second")
+    with pytest.raises(AssertionError, match="does not have its seat"):
+        await house.ledger_agrees_with_seats()
 
 
 @pytest.mark.parametrize("guard", GUARDS)

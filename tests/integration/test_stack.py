@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.xdist_group("stack"), pytest.mark.timeout(300)]
 
 # Two workers, or two runs of the tests in one checkout, must not end each other's servers.
 NAME = f"selftest-{os.getpid()}"
-PORT_BLOCKS = 40
+PORT_BLOCKS = 5  # below the ports of the acceptance stack
 
 
 @cache
