@@ -35,9 +35,9 @@ from ops.verify import verify_event
 
 
 def settings_of(stack: Stack, **overrides: Any) -> Settings:
-    """Settings for a process on this stack; overrides by field name."""
+    """Settings for a process on this stack, patient with a busy machine; overrides by field name."""
     read = Settings.read(stack.environment())
-    return read.model_copy(update={"bcrypt_cost": 4, "metrics_port": 0, **overrides})
+    return read.model_copy(update={"bcrypt_cost": 4, "metrics_port": 0, "redis_timeout_seconds": 5.0, **overrides})
 
 
 async def fresh_database(stack: Stack) -> None:
@@ -219,7 +219,7 @@ class OnSale:
         """As if their ten minutes had passed: move their end, in the books as they would be then, into the past."""
         await self.pool.execute(
             "WITH over AS (UPDATE holds SET held_until = now() - interval '1 second'"
-            " WHERE event_id = $1 AND id = ANY($2) RETURNING id)"
+            " WHERE event_id = $1 AND id = ANY($2) AND status = 'active' RETURNING id)"
             " UPDATE seats SET held_until = now() - interval '1 second'"
             " WHERE event_id = $1 AND hold_id IN (SELECT id FROM over) AND status = 'held'",
             self.event_id,

@@ -64,7 +64,8 @@ async def load_sale(
         raise SeatsLockedElsewhere("a hold's seat is locked by another session")
     if lock_seats_here:
         for seat_id in await records.try_seat_locks(tx, event_id, wanted - held):
-            seats[SeatId(seat_id)].status = "locked"
+            if seat_id in seats:
+                seats[SeatId(seat_id)].status = "locked"
     return Sale(
         terms=_terms(event_id, event, settings),
         now=event["now"],

@@ -55,6 +55,11 @@ def holder_of(port: int) -> str:
     return "a process that we may not see"
 
 
+def is_listened_on(port: int) -> bool:
+    """Some process has it open for connections, as opposed to connections that are still closing."""
+    return bool(_listening_inodes(port))
+
+
 def _listening_inodes(port: int) -> set[str]:
     inodes = set()
     for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from ops.stack import binaries, containers
-from ops.stack.ports import HOST, holder_of, is_taken, ports_from
+from ops.stack.ports import HOST, holder_of, is_listened_on, is_taken, ports_from
 from ops.stack.postgres import Postgres
 from ops.stack.problem import StackProblem
 from ops.stack.processes import Launch, Process, end, forget, launch, left_behind, recall, remember, wait_gone
@@ -38,6 +38,8 @@ DEFAULT_PORT_BASE = 8400
 
 SPACE_NEEDED = 1 << 30  # bytes: RabbitMQ blocks publishers below 512 MB, PostgreSQL's log may grow to 2 GB
 ADOPTION_SECONDS = 15.0  # how long a server that already runs may take to answer before it is started anew
+PORT_LINGERS_SECONDS = 5.0
+LOOK_SECONDS = 0.05
 FREEZE_SECONDS = 5.0  # a process in the middle of a disk write stops when that is done
 LOG_MAX = 20 << 20  # bytes; a longer log is set aside (one of them) at the next start
 TAIL_BYTES = 64 << 10  # as much of a log's end as we look through for its last lines
@@ -402,6 +404,10 @@ class Stack:
 
     def _check_ports(self, server: Server) -> None:
         for use, port in server.ports.items():
+            # What a killed server leaves to the kernel goes within a moment; nobody listens there any more.
+            give_up_at = time.monotonic() + PORT_LINGERS_SECONDS
+            while is_taken(port) and not is_listened_on(port) and time.monotonic() < give_up_at:
+                time.sleep(LOOK_SECONDS)
             if is_taken(port):
                 raise StackProblem(
                     f"port {port} ({server.name}: {use}) is taken by {holder_of(port)}: stop that, or choose other "
