@@ -266,10 +266,13 @@ class Engine:
         reservations = [command for command in commands if isinstance(command, ReserveSeats)]
         if not any(command.best_available for command in reservations):
             return {}
+        return (await self._seat_map(event_id)).choose(reservations, datetime.now(UTC), avoid=avoid)
+
+    async def _seat_map(self, event_id: EventId) -> SeatMap:
         seat_map = self._seat_maps.get(event_id)
         if seat_map is None:
             seat_map = self._seat_maps[event_id] = await SeatMap.load(self.pool, event_id)
-        return seat_map.choose(reservations, datetime.now(UTC), avoid=avoid)
+        return seat_map
 
     def _keep_map_true(self, event_id: EventId, sale: Sale, last_seq: int) -> None:
         seat_map = self._seat_maps.get(event_id)
@@ -293,6 +296,7 @@ class Engine:
         lost = await self._ask_redis(event_id, [one for one in wanted if one.seat_ids])
         if lost is None:
             return list(commands), {}, None
+        lost = await self._without_stale_locks(event_id, lost)
         refused: dict[CommandId, AnyReply] = {
             _asking(command): Rejected(
                 code=RejectionCode.SEATS_UNAVAILABLE, seat_ids=(SeatId(lost[command.command_id]),)
@@ -317,6 +321,15 @@ class Engine:
             return None
         self.lock_breaker.succeeded()
         return {one.token: SeatId(seat_id) for one, seat_id in zip(wanted, lost, strict=True) if seat_id is not None}
+
+    async def _without_stale_locks(self, event_id: EventId, lost: dict[object, SeatId]) -> dict[object, SeatId]:
+        """Only those whose seat is gone as far as we know ourselves. A lock on a free seat was left behind (by a consumer
+        that died between commit and clearing up, say) and would keep the seat from everybody for ten minutes: its
+        losers go on to PostgreSQL, which decides anyway."""
+        if not lost:
+            return lost
+        seat_map, now = await self._seat_map(event_id), datetime.now(UTC)
+        return {token: seat_id for token, seat_id in lost.items() if not seat_map.is_free(seat_id, now)}
 
     def _redis_failed(self, operation: str, problem: BaseException) -> None:
         self.lock_breaker.failed()

@@ -67,14 +67,16 @@ class SeatMap:
                 self._gone_until[seat.id] = seat.held_until
             self._full_until.pop(self._positions.get(seat.id, -1), None)
 
+    def is_free(self, seat_id: SeatId, now: datetime) -> bool:
+        """Whether anybody may have the seat, as far as we know."""
+        if seat_id not in self._gone_until:
+            return True
+        until = self._gone_until[seat_id]
+        return until is not None and until <= now
+
     def _best(self, wanted: BestAvailable, promised: set[SeatId], now: datetime) -> list[SeatId]:
         def is_free(seat_id: SeatId) -> bool:
-            if seat_id in promised:
-                return False
-            if seat_id not in self._gone_until:
-                return True
-            until = self._gone_until[seat_id]
-            return until is not None and until <= now
+            return seat_id not in promised and self.is_free(seat_id, now)
 
         rows = [row for index, row in enumerate(self._rows) if not self._is_full(index, row, now)]
         return choose_best_available(rows, is_free, count=wanted.count, section=wanted.section)

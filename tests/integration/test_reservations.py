@@ -203,6 +203,17 @@ async def test_a_command_that_cannot_be_done_stands_alone(sale: OnSale) -> None:
     await sale.ledger_agrees_with_seats()
 
 
+async def test_a_lock_that_was_left_behind_keeps_nobody_from_a_free_seat(sale: OnSale) -> None:
+    """As a consumer leaves it that is killed between its commit and the clearing up."""
+    from redis.asyncio import Redis
+
+    async with Redis.from_url(sale.settings.redis_url) as redis:
+        await redis.set(f"seat_lock:{{{sale.event_id}}}:{sale.seats[0]}", str(a_command_id()), ex=600)
+    assert isinstance(await sale.reserve(a_user(), sale.seats[:2]), SeatsReserved)
+    assert rejected_as([await sale.reserve(a_user(), sale.seats[:2])]) == ["seats_unavailable"]
+    await sale.ledger_agrees_with_seats()
+
+
 async def _let_redis_forget(sale: OnSale) -> None:
     """Redis' own expiry would have freed the locks by now."""
     from redis.asyncio import Redis
