@@ -125,7 +125,7 @@ async def test_all_mails_are_deleted(catcher: RunningMailCatcher) -> None:
     await catcher.send(a_mail())
     await catcher.clear()
     assert await catcher.mails() == []
-    assert list(catcher.folder.iterdir()) == []
+    assert [(file.name, file.read_text()) for file in catcher.folder.iterdir()] == [("index.jsonl", "")]
 
 
 async def test_the_page_runs_nothing_of_a_mail(catcher: RunningMailCatcher) -> None:
