@@ -133,6 +133,8 @@ def _ingress_rows(measurements: Sequence[Measurement]) -> Iterator[list[str]]:
         return
     for name, part in INGRESS_PARTS.items():
         yield [f"of the ingress, per answer: {name}", *("" if one is None else f"{part(one):,.0f} µs" for one in parts)]
+    ratios = ("" if one is None else f"{one.of_bare_http:.2f}" for one in parts)
+    yield ["answers for each one of bare HTTP (401) in the same minute", *ratios]
 
 
 def _variants(variants: Sequence[Variant]) -> Lines:

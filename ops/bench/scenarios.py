@@ -83,6 +83,9 @@ class IngressParts:
     http_and_gate: float
     # And the command sent and its reply told.
     all: float
+    # Reservations a second for each request a second that is refused for want of a session, in the same minute: what is left
+    # of bare HTTP. Machines differ, and one machine differs from hour to hour; this differs less.
+    of_bare_http: float
 
 
 @dataclass(frozen=True)
@@ -185,18 +188,21 @@ def _measure_variant(stage: Stage, name: str, *, seconds: int, say: Callable[[st
 
 def _take_ingress_apart(stage: Stage, measured: Measurement) -> IngressParts:
     cookies = _run(let_in(stage.settings, HOT_USERS))
+    http, bare = _ingress_microseconds(stage, [Ask(cookie="", body="{}")] * THREADS)
+    http_and_gate, _ = _ingress_microseconds(stage, [Ask(cookie, body="{}") for cookie in cookies])
     return IngressParts(
-        http=_ingress_microseconds(stage, [Ask(cookie="", body="{}")] * THREADS),
-        http_and_gate=_ingress_microseconds(stage, [Ask(cookie, body="{}") for cookie in cookies]),
+        http=http,
+        http_and_gate=http_and_gate,
         all=measured.shares.microseconds_per(INGRESS, measured.answers.count),
+        of_bare_http=measured.answers.per_second / bare.per_second,
     )
 
 
-def _ingress_microseconds(stage: Stage, asks: Sequence[Ask]) -> float:
+def _ingress_microseconds(stage: Stage, asks: Sequence[Ask]) -> tuple[float, Answers]:
     groups = {INGRESS: stage.groups[INGRESS]}
     before = take_snapshot(groups)
     answers = run_wrk(_load(stage, RESERVE_PATH, asks, seconds=PART_SECONDS, repeats=True))
-    return shares_between(before, take_snapshot(groups)).microseconds_per(INGRESS, answers.count)
+    return shares_between(before, take_snapshot(groups)).microseconds_per(INGRESS, answers.count), answers
 
 
 # ---- one window

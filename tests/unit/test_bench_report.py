@@ -150,9 +150,9 @@ def test_the_screen_shows_rates_shares_and_what_went_wrong() -> None:
 
 
 def test_the_parts_of_the_ingress_add_up_to_the_whole() -> None:
-    parts = IngressParts(http=61.0, http_and_gate=103.0, all=150.0)
+    parts = IngressParts(http=61.0, http_and_gate=103.0, all=150.0, of_bare_http=0.25)
     text = shown(a_report(replace(a_measurement(), ingress_parts=parts), a_measurement()))
-    for words in ("HTTP", "61 µs", "gate", "42 µs", "command and reply", "47 µs"):
+    for words in ("HTTP", "61 µs", "gate", "42 µs", "command and reply", "47 µs", "0.25"):
         assert words in text
 
 
