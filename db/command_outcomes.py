@@ -66,8 +66,14 @@ async def find_late_reply(redis: Redis, user_id: UserId, command_id: CommandId) 
     return None if value is None else ANY_REPLY.validate_json(value)
 
 
-async def find_result(pool: Pool, event_id: EventId, user_id: UserId, command_id: CommandId) -> AnyReply | None:
-    """What the command made, read from the database; None when it has made nothing (yet)."""
+async def find_result(
+    pool: Pool, event_id: EventId, user_id: UserId, command_id: CommandId, *, is_own: bool
+) -> AnyReply | None:
+    """What the command made, read from the database; None when it has made nothing (yet).
+
+    Holds and orders say whose they are. An answer in the inbox does not, so it is read only for a command that is known to
+    be the user's own.
+    """
     hold = await pool.fetchrow(_sql.find_hold_of_command, event_id, command_id, user_id)
     if hold is not None:
         return _seats_reserved(event_id, hold)
@@ -77,6 +83,8 @@ async def find_result(pool: Pool, event_id: EventId, user_id: UserId, command_id
             return ANY_REPLY.validate_json(order["answer"])
         if order["payment_status"] == "action_needed":
             return PaymentActionNeeded(order_id=command_id, client_secret=order["client_secret"])
+        return None
+    if not is_own:
         return None
     answer = await pool.fetchrow(_sql.find_answer_of_command, event_id, command_id)
     return None if answer is None else ANY_REPLY.validate_json(answer["reply"])

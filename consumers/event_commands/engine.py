@@ -156,7 +156,7 @@ class Engine:
         user_id = getattr(asked.command, "user_id", None)
         before = None
         if user_id is not None:
-            before = await find_result(self.pool, event_id, user_id, asked.command.command_id)
+            before = await find_result(self.pool, event_id, user_id, asked.command.command_id, is_own=True)
         if before is not None:
             outcome.answered.append(Answered(asked, before))
             return

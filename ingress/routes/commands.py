@@ -31,7 +31,7 @@ async def find_outcome(request: Request, command_id: UUID) -> HTTPResponse:
     event_id = note.event_id if note is not None else _event_id(request)
     if event_id is None:
         return problem(ProblemCode.NOT_FOUND)
-    result = await command_outcomes.find_result(resources.pool, event_id, asker.user_id, id_)
+    result = await command_outcomes.find_result(resources.pool, event_id, asker.user_id, id_, is_own=note is not None)
     if result is not None:
         return _answered(result)
     if await command_outcomes.is_under_way(resources.pool, event_id, asker.user_id, id_):

@@ -181,6 +181,20 @@ async def test_somebody_elses_order_and_command_do_not_exist(buyers: Any, event:
         assert (await stranger.send("GET", path)).status == 404
 
 
+async def test_what_came_of_a_release_is_told_to_its_asker_only(buyers: Any, event: OnSale) -> None:
+    owner, stranger = await buyers(), await buyers()
+    hold = await owner.reserve(event, 16)
+    mine = {"eventId": str(event.event_id), "holdId": hold.body["holdId"]}
+    accepted = await owner.send("DELETE", "/api/seats/release", mine, prefer="respond-async")
+
+    async def outcome() -> Any:
+        found = await owner.send("GET", accepted.headers["location"])
+        return found if found.status == 200 else None
+
+    assert (await eventually(outcome)).body["type"] == "seats_released"
+    assert (await stranger.send("GET", accepted.headers["location"])).status == 404
+
+
 async def test_without_a_session_nothing_is_sold(running_system: Stack, event: OnSale) -> None:
     url = running_system.environment()["BOXOFFICE_PUBLIC_URL"]
     async with aiohttp.ClientSession(url) as http:
