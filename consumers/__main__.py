@@ -23,6 +23,7 @@ from prometheus_client import start_http_server
 from consumers.logs import set_up_logging
 from contracts.settings import Settings, UnusableSettings
 from db.garbage import collect_seldom
+from db.priority import give_way
 
 log = logging.getLogger("consumers")
 
@@ -101,7 +102,7 @@ async def serve(names: Iterable[str], settings: Settings) -> int:
 def give_way_to_the_sale(names: Iterable[str]) -> None:
     """Mails and figures can wait in their queues while a house is being sold out; buyers cannot."""
     if set(names) <= BACK_OFFICE:
-        os.nice(BACK_OFFICE_NICENESS)
+        give_way(BACK_OFFICE_NICENESS)
 
 
 @asynccontextmanager
