@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from consumers.broker import ConfirmedPublisher, PublishProblem, persistent_message
@@ -82,61 +82,6 @@ class Resources:
     async def _mark_captured(self, payments: Sequence[records.PaymentId]) -> Sequence[None]:
         await records.mark_captured(self.pool, payments)
         return [None] * len(payments)
-
-
-async def authorize_payments(requested: PaymentsRequested, resources: Resources) -> None:
-    """N1, T2, N2 for each order of the message."""
-
-    async def one(payment: PaymentRequested) -> bool:
-        return await authorize(requested.event_id, payment, resources)
-
-    await _each(requested, requested.payments, one, resources)
-
-
-async def capture_payments(due: CapturesDue, resources: Resources) -> None:
-    """N3: take the money of sold orders."""
-
-    async def one(payment: PaymentDue) -> bool:
-        return await capture(due.event_id, payment, resources)
-
-    await _each(due, due.payments, one, resources)
-
-
-async def void_payments(due: VoidsDue, resources: Resources) -> None:
-    """End payments that must come to nothing."""
-
-    async def one(payment: PaymentDue) -> bool:
-        return await void(due.event_id, payment, resources)
-
-    await _each(due, due.payments, one, resources)
-
-
-async def refund_payments(due: RefundsDue, resources: Resources) -> None:
-    """Give money back."""
-
-    async def one(payment: PaymentDue) -> bool:
-        return await refund(due.event_id, payment, resources)
-
-    await _each(due, due.payments, one, resources)
-
-
-HANDLERS: dict[type[AnyDomainEvent], Handler[Resources]] = {
-    PaymentsRequested: authorize_payments,
-    CapturesDue: capture_payments,
-    VoidsDue: void_payments,
-    RefundsDue: refund_payments,
-}
-
-
-def stage(settings: Settings) -> Stage[Resources]:
-    """The payments queue and what is done with its messages."""
-    return Stage(
-        name="payments",
-        queue=topology.PAYMENTS_QUEUE,
-        user="courier",
-        prefetch=settings.stage_prefetch,
-        handlers=HANDLERS,
-    )
 
 
 # ---- one payment: True when the event has been told, False when nothing is known yet
@@ -310,28 +255,6 @@ async def _ask_buyer_to_act(payment: records.PaymentId, client_secret: str, reso
     return True
 
 
-async def _each(
-    message: PaymentsRequested | CapturesDue | VoidsDue | RefundsDue,
-    payments: Sequence[Payment],
-    one: Callable[[Payment], Awaitable[bool]],
-    resources: Resources,
-) -> None:
-    """Every payment by itself: one that is not settled, or fails, is tried again alone and holds nobody up."""
-
-    async def within_slots(payment: Payment) -> bool:
-        async with resources.slots:
-            return await one(payment)
-
-    ends = await asyncio.gather(*map(within_slots, payments), return_exceptions=True)
-    left = tuple(payment for payment, end in zip(payments, ends, strict=True) if end is not True)
-    problems = [end for end in ends if isinstance(end, BaseException)]
-    for problem in problems:
-        log.warning("payment_failed", extra={"error": repr(problem)})
-    if left:
-        reason = repr(problems[0]) if problems else "the provider has not answered"
-        raise TryAgain(reason, remaining=message.model_copy(update={"payments": left}))
-
-
 def _key(payment: PaymentDue, step: str, round_: int) -> str:
     """The provider repeats a 500 under its key for a day. Once reading the intent has shown that the step was not done, the
     next key may be used: an intent is captured or cancelled once, whatever the keys."""
@@ -340,3 +263,43 @@ def _key(payment: PaymentDue, step: str, round_: int) -> str:
 
 def _new_id() -> CommandId:
     return CommandId(uuid4())
+
+
+def _each_by_itself(step: Callable[[EventId, Payment, Resources], Awaitable[bool]]) -> Handler[Resources]:
+    """A handler that takes this step with every payment of a message: one that is not settled, or fails, is tried again
+    alone and holds nobody up."""
+
+    async def handle(message: Any, resources: Resources) -> None:
+        async def within_slots(payment: Payment) -> bool:
+            async with resources.slots:
+                return await step(message.event_id, payment, resources)
+
+        ends = await asyncio.gather(*map(within_slots, message.payments), return_exceptions=True)
+        left = tuple(payment for payment, end in zip(message.payments, ends, strict=True) if end is not True)
+        problems = [end for end in ends if isinstance(end, BaseException)]
+        for problem in problems:
+            log.warning("payment_failed", extra={"error": repr(problem)})
+        if left:
+            reason = repr(problems[0]) if problems else "the provider has not answered"
+            raise TryAgain(reason, remaining=message.model_copy(update={"payments": left}))
+
+    return handle
+
+
+HANDLERS: dict[type[AnyDomainEvent], Handler[Resources]] = {
+    PaymentsRequested: _each_by_itself(authorize),
+    CapturesDue: _each_by_itself(capture),
+    VoidsDue: _each_by_itself(void),
+    RefundsDue: _each_by_itself(refund),
+}
+
+
+def stage(settings: Settings) -> Stage[Resources]:
+    """The payments queue and what is done with its messages."""
+    return Stage(
+        name="payments",
+        queue=topology.PAYMENTS_QUEUE,
+        user="courier",
+        prefetch=settings.stage_prefetch,
+        handlers=HANDLERS,
+    )
