@@ -1,0 +1,118 @@
+"""Does the hourly audit see every difference between the provider's books and ours, and repair what is safe to repair?"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from consumers.broker import ConfirmedPublisher
+from consumers.command_sender import CommandSender
+from consumers.payments.gateway import PaymentGateway
+from consumers.payments.outcomes import Authorized, Captured, ProviderPayment
+from consumers.payments.reconciler import compare
+from consumers.payments.stage import Resources
+from contracts.ids import EventId, OrderId
+from contracts.settings import Settings
+from tests.builders import OnSale, a_user
+from tests.simulated_payments import RunningSimulator
+
+AMOUNT = Decimal("90.00")
+
+
+@pytest.fixture(scope="module")
+def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSimulator]:
+    """The provider, with books of its own."""
+    running = RunningSimulator(tmp_path_factory.mktemp("payments"))
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+async def resources(settings: Settings, pool: Any, simulator: RunningSimulator) -> AsyncIterator[Resources]:
+    """What the reconciler works with, on that provider."""
+    gateway = PaymentGateway(settings.model_copy(update={"payment_api_url": simulator.url}))
+    async with ConfirmedPublisher(settings, "courier", name="audit test") as publisher:
+        yield Resources(
+            settings=settings,
+            pool=pool,
+            gateway=gateway,
+            publisher=publisher,
+            sender=CommandSender(publisher),
+            slots=asyncio.Semaphore(4),
+        )
+    await gateway.close()
+
+
+async def an_intent(resources: Resources, *, capture: bool, order_id: OrderId | None = None) -> str:
+    """Money set aside, or taken, for an order of this id."""
+    key, gateway = uuid4().hex, resources.gateway
+    created = await gateway.create(
+        order_id=order_id or OrderId(uuid4()),
+        event_id=EventId(uuid4()),
+        amount=AMOUNT,
+        currency="EUR",
+        key=f"{key}:create",
+    )
+    intent_id: str = created.intent_id  # type: ignore[union-attr]
+    assert await gateway.confirm(intent_id, payment_method="pm_card_visa", key=f"{key}:confirm") == Authorized()
+    if capture:
+        assert await gateway.capture(intent_id, key=f"{key}:capture") == Captured()
+    return intent_id
+
+
+async def listed(resources: Resources, intent_id: str) -> ProviderPayment:
+    """The intent as the provider lists it now."""
+    now = datetime.now(UTC)
+    payments = resources.gateway.list_between(now - timedelta(hours=1), now + timedelta(minutes=1))
+    return next(payment for payment in [one async for one in payments] if payment.intent_id == intent_id)
+
+
+async def breaks_of(resources: Resources, intent_id: str) -> list[tuple[str, bool]]:
+    """The kinds of differences written down for it, and whether each was repaired."""
+    records = await resources.pool.fetch(
+        "SELECT kind, repaired_at IS NOT NULL AS repaired FROM breaks WHERE intent_id = $1", intent_id
+    )
+    return [(record["kind"], record["repaired"]) for record in records]
+
+
+async def test_money_taken_for_no_order_is_given_back_once(resources: Resources, simulator: RunningSimulator) -> None:
+    intent_id = await an_intent(resources, capture=True)
+    assert await compare([await listed(resources, intent_id)], resources) == 1
+    assert await breaks_of(resources, intent_id) == [("captured_without_order", True)]
+    assert await compare([await listed(resources, intent_id)], resources) == 0, "what was given back is no difference"
+    assert simulator.money().intents[intent_id].refunded_minor == 9000
+
+
+async def test_money_set_aside_for_no_order_is_let_go(resources: Resources, simulator: RunningSimulator) -> None:
+    intent_id = await an_intent(resources, capture=False)
+    assert await compare([await listed(resources, intent_id)], resources) == 1
+    assert await breaks_of(resources, intent_id) == [("authorized_without_order", True)]
+    assert simulator.money().intents[intent_id].state == "canceled"
+
+
+async def test_a_wrong_amount_is_written_down_and_left_to_a_person(
+    resources: Resources, sale: OnSale, simulator: RunningSimulator
+) -> None:
+    order_id = await sale.buy(a_user(), sale.seats[:2])
+    intent_id = await an_intent(resources, capture=True, order_id=order_id)
+    await sale.pool.execute(
+        "UPDATE payments SET intent_id = $2, amount = 89, status = 'captured' WHERE order_id = $1", order_id, intent_id
+    )
+    for _ in range(2):
+        assert await compare([await listed(resources, intent_id)], resources) == 1
+    assert await breaks_of(resources, intent_id) == [("amount_differs", False)], "once while it is open"
+    assert simulator.money().intents[intent_id].refunded_minor == 0
+
+
+async def test_a_payment_that_agrees_is_no_difference(resources: Resources, sale: OnSale) -> None:
+    order_id = await sale.buy(a_user(), sale.seats[:2])
+    intent_id = await an_intent(resources, capture=True, order_id=order_id)
+    await sale.pool.execute(
+        "UPDATE payments SET intent_id = $2, status = 'captured' WHERE order_id = $1", order_id, intent_id
+    )
+    assert await compare([await listed(resources, intent_id)], resources) == 0
+    assert await breaks_of(resources, intent_id) == []
