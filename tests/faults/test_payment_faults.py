@@ -95,7 +95,7 @@ async def test_an_unknown_outcome_is_never_told_as_a_failure(world: World) -> No
 
 async def test_an_outage_opens_the_breaker_and_keeps_the_holds(world: World) -> None:
     event = await world.an_event()
-    world.start_consumers(payment_breaker_failures="3", payment_breaker_seconds="2")
+    world.start_consumers(payment_breaker_failures="3", payment_breaker_seconds="5")
     early, late = await world.a_buyer(event), await world.a_buyer(event)
     first, second = await early.hold(event.seats[:2]), await late.hold(event.seats[2:4])
     await world.script("*", "outage", times=None)

@@ -338,8 +338,8 @@ async def test_a_slow_provider_is_unknown(gateway: PaymentGateway, simulator: Ru
 async def test_nobody_waits_longer_than_the_patience(
     gateway: PaymentGateway, simulator: RunningSimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("consumers.payments.gateway.PATIENCE_SECONDS", 0.3)
     payment = await a_payment(gateway)
+    monkeypatch.setattr("consumers.payments.gateway.PATIENCE_SECONDS", 0.3)
     await simulator.script("confirm", "delay", ms=2000)
     assert await payment.confirm() == Unknown("timeout")
 
