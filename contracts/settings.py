@@ -98,9 +98,6 @@ class Settings(BaseModel):
     event_queue_type: Literal["quorum", "classic"] = Field(
         "quorum", description="quorum survives a node and a crash loop; classic is for comparison"
     )
-    event_queue_max_length: int = Field(
-        1000, ge=1, description="ready messages per event queue: about one second of work, then publishers are told no"
-    )
     single_active_consumer: bool = Field(
         True, description="off only to work around a broker bug (research/rabbitmq.md 3.2)"
     )

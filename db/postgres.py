@@ -89,10 +89,5 @@ async def transaction(pool: Pool) -> AsyncIterator[Transaction]:
         yield connection
 
 
-async def one_of(connection: Any, sql: str, *arguments: Any) -> asyncpg.Record | None:
-    """The first record, or None."""
-    return await connection.fetchrow(sql, *arguments)
-
-
 def _milliseconds(seconds: float) -> str:
     return str(int(seconds * 1000))

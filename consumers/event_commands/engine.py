@@ -41,6 +41,9 @@ TRANSIENT_FOR_SECONDS = 60.0
 # event can take them, and each look avoids what was lost before, so a handful is plenty.
 CHOICES_MAX = 8
 
+# Maps kept in memory, one per event; the one that was loaded first makes room, and is loaded again if it is missed.
+SEAT_MAPS_MAX = 200
+
 PASSING: tuple[type[BaseException], ...] = (StaleWrite, SeatsLockedElsewhere, *TRANSIENT_ERRORS)
 
 
@@ -124,7 +127,7 @@ class Engine:
             self._redis_failed("settle_locks", problem)
 
     def forget(self, event_id: EventId) -> None:
-        """The event is no longer this engine's: its map would only grow old."""
+        """Load the event's map afresh when it is next needed."""
         self._seat_maps.pop(event_id, None)
 
     # ---- one batch
@@ -271,6 +274,8 @@ class Engine:
     async def _seat_map(self, event_id: EventId) -> SeatMap:
         seat_map = self._seat_maps.get(event_id)
         if seat_map is None:
+            if len(self._seat_maps) >= SEAT_MAPS_MAX:
+                self.forget(next(iter(self._seat_maps)))
             seat_map = self._seat_maps[event_id] = await SeatMap.load(self.pool, event_id)
         return seat_map
 

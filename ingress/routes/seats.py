@@ -69,29 +69,13 @@ async def reserve_seats(request: Request) -> HTTPResponse:
 @seats.delete("/seats/release", ignore_body=False)
 async def release_seats(request: Request) -> HTTPResponse:
     """Give a hold back."""
-    asker = await admitted(request, Bucket.OTHER)
-    wanted = read_json(request, HoldRequest)
-    deadline_seconds = resources_of(request).settings.reserve_deadline_seconds
-    command = ReleaseSeats(
-        event_id=wanted.event_id,
-        hold_id=wanted.hold_id,
-        **ask_fields(request, user_id=asker.user_id, route="release", deadline_seconds=deadline_seconds),
-    )
-    return await answer(request, command, user_id=asker.user_id, accepted=HTTPStatus.OK, wait_seconds=deadline_seconds)
+    return await _ask_about_hold(request, ReleaseSeats, route="release")
 
 
 @seats.post("/seats/extend")
 async def extend_hold(request: Request) -> HTTPResponse:
     """Ask for more time."""
-    asker = await admitted(request, Bucket.OTHER)
-    wanted = read_json(request, HoldRequest)
-    deadline_seconds = resources_of(request).settings.reserve_deadline_seconds
-    command = ExtendHold(
-        event_id=wanted.event_id,
-        hold_id=wanted.hold_id,
-        **ask_fields(request, user_id=asker.user_id, route="extend", deadline_seconds=deadline_seconds),
-    )
-    return await answer(request, command, user_id=asker.user_id, accepted=HTTPStatus.OK, wait_seconds=deadline_seconds)
+    return await _ask_about_hold(request, ExtendHold, route="extend")
 
 
 @seats.get("/events/<event_id:uuid>/seats")
@@ -101,6 +85,18 @@ async def list_seats(request: Request, event_id: UUID) -> HTTPResponse:
     if body is None:
         return problem(RejectionCode.EVENT_UNKNOWN)
     return json_response(body, headers={"cache-control": "public, max-age=1"})
+
+
+async def _ask_about_hold(request: Request, kind: type[ReleaseSeats] | type[ExtendHold], *, route: str) -> HTTPResponse:
+    asker = await admitted(request, Bucket.OTHER)
+    wanted = read_json(request, HoldRequest)
+    deadline_seconds = resources_of(request).settings.reserve_deadline_seconds
+    command = kind(
+        event_id=wanted.event_id,
+        hold_id=wanted.hold_id,
+        **ask_fields(request, user_id=asker.user_id, route=route, deadline_seconds=deadline_seconds),
+    )
+    return await answer(request, command, user_id=asker.user_id, accepted=HTTPStatus.OK, wait_seconds=deadline_seconds)
 
 
 def _best_available(wanted: BestAvailableRequest | None) -> BestAvailable | None:

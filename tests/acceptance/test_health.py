@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
@@ -12,7 +11,7 @@ import pytest
 
 from contracts.settings import Settings
 from tests.eventually import eventually
-from tests.ingress_process import a_free_port, environment_of
+from tests.ingress_process import a_free_port, start_ingress
 
 
 @pytest.fixture(params=[1, 2], ids=["one process", "two workers"])
@@ -24,14 +23,7 @@ async def ingress(
     ours = settings.model_copy(
         update={"http_port": port, "ingress_workers": request.param, "bcrypt_cost": 12, "drain_seconds": 5.0}
     )
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "ingress",
-        env=environment_of(ours),
-        start_new_session=True,
-        stderr=asyncio.subprocess.PIPE,
-    )
+    process = await start_ingress(ours)
     try:
         async with asyncio.timeout(30):
             await _every_worker_is_ready(process, worker_count=request.param)
