@@ -3,13 +3,13 @@
 # ARGS passes words on: make test ARGS="-k reserve -x", make rush ARGS="--seats 500 --buyers 100".
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run up down status test faults check format bench rush lock clean
+.PHONY: help setup run up down status test faults check format contracts bench rush lock clean
 
 BIN := .venv/bin
 COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Make .venv from the lock file (every other target does it when needed)
 	@ops/setup.sh
@@ -44,6 +44,9 @@ format: setup ## Format the code and mend what lint can mend
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
+contracts: setup ## Write contracts/openapi.json and asyncapi.json anew from the code
+	@$(BIN)/python -m ops.contract_files
+
 bench: setup ## The figures of the README, measured on this machine
 	@$(BIN)/boxoffice bench $(ARGS)
 
@@ -51,8 +54,8 @@ rush: setup ## Sell 10,000 seats to 2,000 buyers at once (needs a running stack)
 	@$(BIN)/boxoffice rush $(or $(ARGS),--seats 10000 --buyers 2000)
 
 lock: setup ## Pin the newest versions that pyproject.toml allows, with hashes (needs uv: pip install uv)
-	$(COMPILE) --upgrade pyproject.toml -o ops/locks/runtime.txt
 	$(COMPILE) --upgrade --extra dev pyproject.toml -o ops/locks/development.txt
+	$(COMPILE) -c ops/locks/development.txt pyproject.toml -o ops/locks/runtime.txt
 
 clean: ## Stop everything; remove caches and what the servers have stored (.local); .venv stays
 	@if [ -x $(BIN)/boxoffice ]; then $(BIN)/boxoffice down; BOXOFFICE_STACK=test BOXOFFICE_PORT_BASE=9400 $(BIN)/boxoffice down; fi

@@ -38,6 +38,7 @@ ROLES = {
     "analytics": "consumers.analytics",
     "cleanup": "consumers.cleanup",
     "lifecycle": "consumers.lifecycle",
+    "admissions": "consumers.admissions",
 }
 # A process with nothing but these runs at a lower priority than those that buyers wait for: their queues keep the work.
 BACK_OFFICE = frozenset({"notifications", "analytics"})

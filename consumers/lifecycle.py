@@ -29,6 +29,7 @@ from contracts.ids import EventId
 from contracts.settings import Settings
 from db import sale_clock
 from db.postgres import TRANSIENT_ERRORS, Pool, open_pool, transaction
+from db.read_cache import ReadCache
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +50,15 @@ EVENT_QUEUES = Gauge(
 class Lifecycle:
     """What the broker has of events, as far as this process knows: nothing at first, so it asserts everything again."""
 
-    def __init__(self, settings: Settings, pool: Pool, connection: AbstractRobustConnection) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        pool: Pool,
+        connection: AbstractRobustConnection,
+        read_cache: ReadCache | None = None,
+    ) -> None:
         self._settings = settings
+        self._read_cache = read_cache
         self._pool = pool
         self._connection = connection
         self._open: set[EventId] = set()
@@ -87,6 +95,9 @@ class Lifecycle:
         for status in ("on_sale", "sold_out", "completed"):
             for event_id in getattr(changes, status):
                 log.info("event_status_changed", extra={"event_id": event_id, "status": status})
+        if self._read_cache is not None and any((changes.on_sale, changes.sold_out, changes.completed)):
+            # Nobody should read "upcoming" for a minute after the sale has opened.
+            await self._read_cache.forget_all()
 
     async def _find_wanted(self) -> set[EventId]:
         found = await sale_clock.find_open_sales(self._pool, limit=EVENT_QUEUES_MAX + 1)
@@ -271,8 +282,9 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
     await declare_topology(settings)
     pool = await open_pool(settings, application_name="boxoffice lifecycle", size=2)
     connection = await connect(settings, "lifecycle", name="lifecycle")
+    read_cache = ReadCache(settings)
     try:
-        lifecycle = Lifecycle(settings, pool, connection)
+        lifecycle = Lifecycle(settings, pool, connection, read_cache)
         connection.reconnect_callbacks.add(lifecycle.assert_again)
         while not stopping.is_set():
             try:
@@ -283,4 +295,5 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
                 await asyncio.wait_for(stopping.wait(), settings.lifecycle_poll_seconds)
     finally:
         await connection.close()
+        await read_cache.close()
         await pool.close()

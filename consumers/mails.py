@@ -80,6 +80,8 @@ def _where(recipient: Recipient) -> str:
 
 
 def _seat(seat: ConfirmedSeat) -> str:
+    if not seat.row and not seat.seat:
+        return _one_line(f"{seat.section}, general admission")
     return _one_line(f"Section {seat.section}, row {seat.row}, seat {seat.seat}")
 
 

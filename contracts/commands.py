@@ -27,10 +27,14 @@ class Command(Value):
 
 
 class BestAvailable(Value):
-    """Any seats, together in a row where that can be had."""
+    """Any seats, together in a row where that can be had; in a general-admission section, so many places.
+
+    With `accessible`, places for wheelchairs and the seats beside them; without it, none of those.
+    """
 
     count: PositiveInt = Field(le=SEATS_PER_COMMAND_MAX)
     section: str | None = Field(None, max_length=50)
+    accessible: bool = False
 
 
 class ReserveSeats(Command):

@@ -129,17 +129,21 @@ class OrdersCancelled(Value):
 
 @dataclass(frozen=True, slots=True)
 class SeatChange:
-    """What a seat has become."""
+    """What a seat has become; `held_until` of a held one, so that whoever listens knows by itself when that is over."""
 
     __pydantic_config__ = PLAIN
 
     seat_id: SeatId
     seat_index: int
     status: str
+    held_until: AwareDatetime | None = None
 
 
 class SeatsChanged(Value):
-    """The changes of one batch; `first_seq`..`last_seq` are ledger numbers, so a gap shows."""
+    """The changes of one transaction; `first_seq`..`last_seq` are ledger numbers, so a gap shows.
+
+    A change that is no ledger entry (a hold that was extended) comes with `first_seq == last_seq + 1`.
+    """
 
     type: Literal["seats_changed"] = "seats_changed"
     event_id: EventId

@@ -14,10 +14,13 @@ class RejectionCode(StrEnum):
     SALE_NOT_OPEN = "sale_not_open"
     SALE_CLOSED = "sale_closed"
     EVENT_CANCELLED = "event_cancelled"
+    NOT_ADMITTED = "not_admitted"
+    ADMISSION_UNKNOWN = "admission_unknown"
     SEATS_UNKNOWN = "seats_unknown"
     SEATS_UNAVAILABLE = "seats_unavailable"
     NOT_ENOUGH_SEATS = "not_enough_seats"
     TICKET_LIMIT_EXCEEDED = "ticket_limit_exceeded"
+    TOO_MANY_HOLDS = "too_many_holds"
     HOLD_UNKNOWN = "hold_unknown"
     HOLD_EXPIRED = "hold_expired"
     HOLD_RELEASED = "hold_released"
@@ -42,10 +45,13 @@ WHAT_TO_DO: dict[RejectionCode, str] = {
     RejectionCode.SALE_NOT_OPEN: "Wait until the sale opens, then try again.",
     RejectionCode.SALE_CLOSED: "The sale is over; nothing more is sold for this event.",
     RejectionCode.EVENT_CANCELLED: "The event is cancelled; paid orders are refunded without a request.",
+    RejectionCode.NOT_ADMITTED: "Join the waiting room, wait for your turn, and claim it.",
+    RejectionCode.ADMISSION_UNKNOWN: "Nothing happened; the waiting room does not answer. Try again after Retry-After.",
     RejectionCode.SEATS_UNKNOWN: "Load the seat map again and choose from its seats.",
     RejectionCode.SEATS_UNAVAILABLE: "Choose other seats; these were taken.",
     RejectionCode.NOT_ENOUGH_SEATS: "Ask for fewer seats or another section.",
     RejectionCode.TICKET_LIMIT_EXCEEDED: "Release a hold first, or choose fewer seats.",
+    RejectionCode.TOO_MANY_HOLDS: "Pay for a hold or release one first.",
     RejectionCode.HOLD_UNKNOWN: "Reserve seats first; this hold is not yours or never was.",
     RejectionCode.HOLD_EXPIRED: "Reserve again; the time to pay is over and the seats are back on sale.",
     RejectionCode.HOLD_RELEASED: "Reserve again; this hold was given back.",

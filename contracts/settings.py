@@ -5,11 +5,13 @@ variable `BOXOFFICE_HOLD_SECONDS`. A variable that no field knows is an error: a
 """
 
 import difflib
+import re
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Literal, Self
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 PREFIX = "BOXOFFICE_"
 
@@ -19,6 +21,12 @@ STACK_VARIABLES = frozenset({f"{PREFIX}STACK", f"{PREFIX}PORT_BASE", f"{PREFIX}S
 BrokerUser = Literal["ingress", "worker", "courier", "lifecycle", "operator"]
 
 DEMO_PASSWORD_PREFIX = "demo-"
+
+Network = IPv4Network | IPv6Network
+
+# As browsers write it in Origin: no path, no upper case, and a port only where it is not the scheme's own.
+_ORIGIN = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?")
+_OWN_PORT = re.compile(r"http://.*:80|https://.*:443")
 
 
 class UnusableSettings(Exception):
@@ -66,6 +74,34 @@ class Settings(BaseModel):
     body_max_bytes: int = Field(
         64 * 1024, ge=1024, description="the largest request body we read; ours are under 1 KiB"
     )
+    trusted_proxies: str = Field(
+        "",
+        description="addresses or networks of our own proxies, separated by commas (10.0.0.0/8, ::1); only what they say"
+        " in X-Forwarded-For is believed; empty: nobody is",
+    )
+    cors_origins: str = Field(
+        "",
+        description="origins of other sites whose pages may call us with a session, separated by commas, each as browsers"
+        " write it (https://shop.example.com); empty: none",
+    )
+    seat_views_max: int = Field(200, ge=1, description="events whose live seats one ingress process keeps in memory")
+    streams_max: int = Field(
+        10_000, ge=1, description="seat streams (SSE and WebSocket) one ingress process serves; more are answered 503"
+    )
+    streams_per_address_max: int = Field(
+        20, ge=1, description="seat streams of one address: a family behind one router, not a farm"
+    )
+    stream_interval_seconds: float = Field(
+        0.1, ge=0, description="seat changes of this long travel as one frame; the first after a pause leaves at once"
+    )
+    stream_heartbeat_seconds: float = Field(
+        15.0,
+        gt=0,
+        description="what keeps a silent stream open through proxies that cut idle connections at 30 s or more",
+    )
+    request_timeout_seconds: float = Field(
+        15.0, gt=0, description="within this a request must have arrived, from its first byte to its last"
+    )
     publish_timeout_seconds: float = Field(
         0.25, gt=0, description="how long a confirm may take before the broker counts as busy (503)"
     )
@@ -93,6 +129,47 @@ class Settings(BaseModel):
     rate_limit_multiplier: float = Field(
         1.0, gt=0, description="scales every per-user limit; load generators raise it, sales leave it"
     )
+    signing_key: str = Field(
+        "demo-signing-key-that-everybody-knows",
+        min_length=32,
+        description="what places, passes and receipts of waiting rooms are signed with; the same on every host, and secret:"
+        " openssl rand -base64 48",
+    )
+    signing_key_before: str = Field(
+        "",
+        description="the signing key used until now: what it signed stays good while a key is changed; empty: none",
+    )
+
+    # Waiting rooms.
+    room_capacity: int = Field(
+        500, ge=1, description="how many people a new waiting room lets shop at once; operators change it for each room"
+    )
+    room_rate_per_second: float = Field(
+        20.0, gt=0, description="how many people a second a new waiting room aims to let in; operators change it too"
+    )
+    room_gather_seconds: float = Field(
+        1800.0, ge=0, description="how long before a sale its waiting room lets people join, for the draw"
+    )
+    room_exact_max: int = Field(
+        50_000, ge=0, description="in a line longer than this, positions far back are reckoned from the shared snapshot"
+    )
+    challenge_tries_max: int = Field(
+        2_000,
+        ge=2,
+        description="what the usual challenge of a room costs at most: a second of a phone; suspicious ones cost up to 20x",
+    )
+    challenge_wait_seconds: float = Field(
+        60.0, ge=0, description="after this a challenge counts without work, for whoever cannot let a device reckon"
+    )
+    beacon: Literal["offline", "drand-quicknet"] = Field(
+        "offline",
+        description="whose randomness decides draws: drand's public beacon, which anybody can check, or (offline) our own,"
+        " which nobody can",
+    )
+    beacon_relays: str = Field(
+        "https://api.drand.sh,https://api2.drand.sh,https://drand.cloudflare.com",
+        description="where to ask drand, separated by commas; a relay cannot lie, because drand signs what it says",
+    )
 
     # The event commands consumer (the engine).
     event_queue_type: Literal["quorum", "classic"] = Field(
@@ -105,6 +182,9 @@ class Settings(BaseModel):
         256, ge=1, le=1024, description="commands per transaction; beyond 256 nothing is gained"
     )
     hold_seconds: int = Field(600, ge=1, description="how long seats are set aside; also the TTL of the wait queue")
+    live_holds_max: int = Field(
+        4, ge=1, description="live holds one user may have of one event: more is squatting, not choosing"
+    )
     hold_ceiling_seconds: int = Field(1200, ge=1, description="no extension takes a hold past this since it was made")
     decline_grace_seconds: int = Field(60, ge=1, description="what a buyer has at least to try another card")
     redis_timeout_seconds: float = Field(
@@ -147,6 +227,36 @@ class Settings(BaseModel):
 
     failpoints: str = Field("", description="crash points for tests, e.g. engine.before_commit=1*kill")
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _only_networks(cls, listed: str) -> str:
+        for one in _listed(listed):
+            ip_network(one)  # its ValueError says what is wrong with it
+        return listed
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _only_origins(cls, listed: str) -> str:
+        for one in _listed(listed):
+            if not _ORIGIN.fullmatch(one) or _OWN_PORT.fullmatch(one):
+                raise ValueError(f"{one} is not an origin as browsers write it, such as https://shop.example.com")
+        return listed
+
+    @property
+    def trusted_networks(self) -> tuple[Network, ...]:
+        """Where our own proxies are."""
+        return tuple(ip_network(one) for one in _listed(self.trusted_proxies))
+
+    @property
+    def cors_origin_list(self) -> tuple[str, ...]:
+        """The origins whose pages may call us."""
+        return tuple(_listed(self.cors_origins))
+
+    @property
+    def beacon_relay_list(self) -> tuple[str, ...]:
+        """The relays of the beacon, in the order in which they are asked."""
+        return tuple(_listed(self.beacon_relays))
+
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> Self:
         """The settings in these environment variables; raises UnusableSettings with what to change."""
@@ -175,6 +285,8 @@ class Settings(BaseModel):
             raise UnusableSettings(f"{PREFIX}FAILPOINTS is for tests: unset it in production")
         if not self.public_url.startswith("https://"):
             raise UnusableSettings(f"{PREFIX}PUBLIC_URL must begin with https:// in production")
+        if any(origin.startswith("http://") for origin in self.cors_origin_list):
+            raise UnusableSettings(f"{PREFIX}CORS_ORIGINS must begin with https:// in production")
         for name in type(self).model_fields:
             value = getattr(self, name)
             if isinstance(value, str) and value.startswith((DEMO_PASSWORD_PREFIX, "sk_test_boxoffice_demo")):
@@ -188,3 +300,7 @@ class Settings(BaseModel):
         password = getattr(self, f"rabbitmq_{user}_password")
         netloc = f"{user}:{quote(password, safe='')}@{parts.netloc}"
         return urlunsplit((parts.scheme, netloc, parts.path, f"heartbeat={self.heartbeat_seconds}", ""))
+
+
+def _listed(text: str) -> list[str]:
+    return [one.strip() for one in text.split(",") if one.strip()]

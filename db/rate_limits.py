@@ -16,6 +16,7 @@ class Bucket(StrEnum):
     RESERVE = "reserve"
     CHECKOUT = "checkout"
     JOIN = "join"
+    BROWSE = "browse"
     OTHER = "other"
 
 
@@ -25,6 +26,9 @@ REQUESTS_PER_MINUTE: dict[Bucket, int] = {
     Bucket.RESERVE: 20,
     Bucket.CHECKOUT: 5,
     Bucket.JOIN: 5,
+    # What anybody may read is counted by address, and one address is often a household or a campus; the seed's 100 is kept
+    # for what is counted by user.
+    Bucket.BROWSE: 600,
     Bucket.OTHER: 100,
 }
 

@@ -73,6 +73,10 @@ class ScriptCalls:
             if any(isinstance(answer, NoScriptError) for answer in answers):
                 return await self._load_and_repeat(calls, answers)
             return answers
+        except RuntimeError as lost:
+            # What uvloop says of a connection that went away while nobody was looking.
+            await self.close()
+            raise ConnectionError(str(lost)) from lost
         except BaseException:
             await self.close()
             raise

@@ -61,12 +61,9 @@ async def try_seat_locks(tx: Transaction, event_id: UUID, seat_ids: Collection[U
     return {record["seat_id"] for record in records if not record["locked"]}
 
 
-async def count_seats_of_users(tx: Transaction, event_id: UUID, user_ids: Collection[UUID]) -> dict[UUID, int]:
-    """How many seats each of these users holds or owns."""
-    if not user_ids:
-        return {}
-    records = await tx.fetch(SQL.count_seats_of_users, event_id, list(user_ids))
-    return {record["user_id"]: int(record["seat_count"]) for record in records}
+async def count_seats_of_users(tx: Transaction, event_id: UUID, user_ids: Collection[UUID]) -> Records:
+    """(user_id, seat_count, hold_count): how many seats each of these users holds or owns, and in how many live holds."""
+    return list(await tx.fetch(SQL.count_seats_of_users, event_id, list(user_ids))) if user_ids else []
 
 
 async def read_answers(tx: Transaction, event_id: UUID, command_ids: Collection[UUID]) -> Records:
@@ -90,13 +87,12 @@ async def save_seats(tx: Transaction, event_id: UUID, rows: Sequence[Row]) -> No
         _expect(len(rows), await tx.execute(SQL.save_seats, event_id, *_columns(rows)), "seats")
 
 
-async def append_ledger(tx: Transaction, event_id: UUID, *, last_seq: int, at: datetime, rows: Sequence[Row]) -> int:
+async def append_ledger(tx: Transaction, event_id: UUID, *, last_seq: int, at: datetime, rows: Sequence[Row]) -> None:
     """Entries as (seat_id, from_status, to_status, hold_id, order_id, command_id), numbered on from `last_seq` without a
-    gap; returns the new last number. Raises StaleWrite when somebody else has numbered meanwhile."""
-    if not rows:
-        return last_seq
-    _expect(len(rows), await tx.execute(SQL.append_ledger, event_id, last_seq, at, *_columns(rows)), "ledger entries")
-    return last_seq + len(rows)
+    gap. Raises StaleWrite when somebody else has numbered meanwhile."""
+    if rows:
+        changed = await tx.execute(SQL.append_ledger, event_id, last_seq, at, *_columns(rows))
+        _expect(len(rows), changed, "ledger entries")
 
 
 async def insert_holds(tx: Transaction, event_id: UUID, *, at: datetime, rows: Sequence[Row]) -> None:

@@ -1,51 +1,51 @@
 """Where does a show take place, and which seats does the house have?"""
 
 from collections.abc import Mapping
-from decimal import Decimal
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
 
-from pydantic import Field, PositiveInt
+from asyncpg import UniqueViolationError
 
+from contracts.house import SectionConfig
 from contracts.ids import VenueId
-from contracts.value import Amount, Value
+from contracts.value import Value
 from db.named_queries import queries
-from db.postgres import Transaction
+from db.postgres import Pool, Transaction, transaction
 
 _SQL = queries("venues")
 
-# Rows are lettered A … Z, AA … ZZ.
-ROWS_MAX = 26 + 26 * 26
-
-
-class Section(Value):
-    """A block of equal rows at one price."""
-
-    name: str = Field(min_length=1, max_length=50)
-    rows: PositiveInt = Field(le=ROWS_MAX)
-    seats_per_row: PositiveInt = Field(le=1000)
-    price: Amount = Field(ge=Decimal(0))
-
-
-class SectionConfig(Value):
-    """The house, section by section, in the order of the map."""
-
-    sections: tuple[Section, ...] = Field(min_length=1)
-
-    @property
-    def capacity(self) -> int:
-        """How many seats that makes."""
-        return sum(section.rows * section.seats_per_row for section in self.sections)
-
 
 class Venue(Value):
-    """A house and its seats."""
+    """A house and its seats; `time_zone` is an IANA name, the coordinates are degrees."""
 
     id: VenueId
     name: str
     address: str
     city: str
+    country: str
+    time_zone: str
+    latitude: float | None
+    longitude: float | None
     capacity: int
     section_config: SectionConfig
+    version: int
+
+
+@dataclass(frozen=True)
+class VenueTerms:
+    """What an organiser says of a venue."""
+
+    name: str
+    address: str
+    city: str
+    country: str
+    time_zone: str
+    latitude: float | None
+    longitude: float | None
+    section_config: SectionConfig
+
+
+VenueNotUpdated: TypeAlias = Literal["unknown", "changed_meanwhile"]
 
 
 async def create_venue(
@@ -56,6 +56,11 @@ async def create_venue(
     city: str = "",
     address: str = "",
     section_config: SectionConfig | Mapping[str, Any],
+    country: str = "",
+    time_zone: str = "UTC",
+    latitude: float | None = None,
+    longitude: float | None = None,
+    request_hash: str = "",
 ) -> VenueId:
     """Write the venue down; its seats also in JSON, `{"sections": [{"name", "rows", "seatsPerRow", "price"}]}`.
 
@@ -65,9 +70,49 @@ async def create_venue(
         section_config if isinstance(section_config, SectionConfig) else SectionConfig.model_validate(section_config)
     )
     await tx.execute(
-        _SQL.insert_venue, venue_id, name, address, city, house.capacity, house.model_dump_json(by_alias=True)
+        _SQL.insert_venue,
+        *(venue_id, name, address, city, house.capacity, house.model_dump_json(by_alias=True)),
+        *(country, time_zone, latitude, longitude, request_hash),
     )
+    await tx.execute(_SQL.insert_search_words, venue_id)
     return venue_id
+
+
+async def record_venue(
+    pool: Pool, venue_id: VenueId, terms: VenueTerms, *, request_hash: str = ""
+) -> Literal["key_reused"] | None:
+    """Make the venue, or find that this request has made it before (the same id, the same hash); None when it is there."""
+    try:
+        async with transaction(pool) as tx:
+            await create_venue(tx, venue_id=venue_id, request_hash=request_hash, **vars(terms))
+    except UniqueViolationError:
+        known_hash = await pool.fetchval(_SQL.find_creation, venue_id)
+        return None if known_hash == request_hash else "key_reused"
+    return None
+
+
+async def update_venue(
+    pool: Pool, venue_id: VenueId, terms: VenueTerms, *, if_version: int | None = None
+) -> VenueNotUpdated | None:
+    """Give the venue these terms, if its version is still that one; None when that is done.
+
+    The houses of events that are there stay as they were; only where they take place is called what it is called now.
+    """
+    house = terms.section_config
+    async with transaction(pool) as tx:
+        version = await tx.fetchval(_SQL.lock_venue, venue_id)
+        if version is None:
+            return "unknown"
+        if if_version is not None and version != if_version:
+            return "changed_meanwhile"
+        await tx.execute(
+            _SQL.update_venue,
+            *(venue_id, terms.name, terms.address, terms.city, house.capacity, house.model_dump_json(by_alias=True)),
+            *(terms.country, terms.time_zone, terms.latitude, terms.longitude),
+        )
+        await tx.execute(_SQL.update_search_text_of_events, venue_id)
+        await tx.execute(_SQL.insert_search_words, venue_id)
+    return None
 
 
 async def find_venue(connection: Transaction, venue_id: VenueId) -> Venue | None:

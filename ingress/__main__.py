@@ -9,6 +9,7 @@ from sanic.worker.loader import AppLoader
 
 from contracts.settings import Settings, UnusableSettings
 from ingress.app import create_process
+from ingress.strict_http import StrictProtocol
 
 # Connections the kernel holds for us while the loop is busy; a sale opens with thousands at once.
 LISTEN_BACKLOG = 4096
@@ -38,6 +39,7 @@ def _prepare(app: Sanic, settings: Settings, *, single_process: bool) -> None:  
         port=settings.http_port,
         workers=settings.ingress_workers,
         single_process=single_process,
+        protocol=StrictProtocol,
         backlog=LISTEN_BACKLOG,
         access_log=False,
         motd=False,

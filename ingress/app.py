@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+from contextlib import suppress
+from http import HTTPMethod
 from typing import Any
 
 from sanic import Sanic
@@ -12,33 +14,55 @@ from sanic.request import Request
 from sanic.response import HTTPResponse
 
 from contracts.settings import Settings
+from db.catalogue import PLANNED_FOR_ITS_VALUES
+from db.coalescer import CoalescerFull
 from db.garbage import collect_seldom
 from db.logs import JsonFormatter
 from db.postgres import TRANSIENT_ERRORS, open_pool
+from db.read_cache import ReadCache
 from db.redis import REDIS_AWAY, open_redis
 from ingress.command_bus import CommandBus
+from ingress.cors import Origins
 from ingress.gate import Gate
+from ingress.operation import Content, operation_of
 from ingress.passwords import HashingBusy, Passwords
 from ingress.resources import IngressResources
 from ingress.responses import ProblemCode, Refusal, problem
+from ingress.routes.admin_waiting_room import admin_waiting_room
 from ingress.routes.auth import auth
 from ingress.routes.checkout import checkout
 from ingress.routes.commands import commands
 from ingress.routes.docs import docs
+from ingress.routes.events import events
 from ingress.routes.health import health
+from ingress.routes.live_seats import live_seats
 from ingress.routes.orders import orders
 from ingress.routes.seats import seats
-from ingress.seat_lists import SeatLists
+from ingress.routes.venues import venues
+from ingress.routes.waiting_room import waiting_room
+from ingress.seat_views import SeatViews
 from ingress.security_headers import EncodedHeaders, security_headers
+from ingress.strict_http import HEAD_MAX_BYTES
+from ingress.waiting_room_desk import RoomDesk
 
-BLUEPRINTS = (auth, seats, checkout, orders, commands, health, docs)
+BLUEPRINTS = (
+    auth,
+    events,
+    venues,
+    seats,
+    live_seats,
+    waiting_room,
+    admin_waiting_room,
+    checkout,
+    orders,
+    commands,
+    health,
+    docs,
+)
 
-REQUEST_TIMEOUT_SECONDS = 15
 # Above the longest a route waits by itself (a checkout's deadline), so that it is the route that answers.
 RESPONSE_TIMEOUT_SECONDS = 30
 KEEP_ALIVE_TIMEOUT_SECONDS = 75
-# A session cookie, an Idempotency-Key and what browsers add come to 2 KiB.
-HEADERS_MAX_BYTES = 8192
 
 # How long we go on answering after /ready has said no, so that whoever sends us requests has noticed.
 NOTICE_SECONDS_MAX = 1.0
@@ -74,8 +98,10 @@ def create_app(settings: Settings) -> "Sanic[Any, Any]":
     app.ctx.settings = settings
     app.ctx.draining = False
     app.ctx.security_headers = EncodedHeaders(security_headers(settings.public_url))
+    app.ctx.origins = Origins(settings)
     for blueprint in BLUEPRINTS:
         app.blueprint(blueprint)
+    _answer_head_like_get(app)
     app.register_listener(_open_resources, "before_server_start")
     app.register_listener(_say_that_we_leave, "before_server_stop")
     app.register_listener(_close_resources, "after_server_stop")
@@ -90,10 +116,10 @@ class ProblemForEveryError(ErrorHandler):
         if isinstance(exception, Refusal):
             return exception.response
         if isinstance(exception, SanicException):
-            return _problem_of_sanic(exception)
+            return _problem_of_sanic(request, exception)
         if isinstance(exception, asyncio.CancelledError):
             return problem(ProblemCode.UNAVAILABLE)  # the client hung up: nobody will read this
-        if isinstance(exception, HashingBusy):
+        if isinstance(exception, (HashingBusy, CoalescerFull)):
             return problem(ProblemCode.BUSY)
         if isinstance(exception, TRANSIENT_ERRORS + REDIS_AWAY):
             error_logger.warning("a server of ours did not answer: %r", exception)
@@ -102,12 +128,39 @@ class ProblemForEveryError(ErrorHandler):
         return problem(ProblemCode.INTERNAL_ERROR)
 
 
-def _problem_of_sanic(exception: SanicException) -> HTTPResponse:
+def _problem_of_sanic(request: Request, exception: SanicException) -> HTTPResponse:
     code = PROBLEM_OF_STATUS.get(exception.status_code, ProblemCode.INTERNAL_ERROR)
     if code is ProblemCode.INTERNAL_ERROR:
         error_logger.error("unexpected error", exc_info=exception)
     headers = {name.lower(): str(value) for name, value in (exception.headers or {}).items()}
+    if code is ProblemCode.METHOD_NOT_ALLOWED:
+        # Of a path with a parameter and several methods Sanic names none.
+        headers["allow"] = ", ".join(_methods_of(request))
     return problem(code, headers=headers)
+
+
+def _methods_of(request: Request) -> list[str]:
+    """The methods this path can be asked with."""
+    found = []
+    for method in HTTPMethod:
+        with suppress(SanicException):
+            request.app.router.get(request.path, method.value, None)
+            found.append(method.value)
+    return sorted(found)
+
+
+def _answer_head_like_get(app: "Sanic[Any, Any]") -> None:
+    """RFC 9110 9.3.2: the same headers and no body, which Sanic leaves out. A stream, which never ends, has no such answer."""
+    for route in app.router.routes:
+        if "GET" in route.methods and not _is_stream(route):
+            route.methods |= {"HEAD"}
+
+
+def _is_stream(route: Any) -> bool:
+    described = operation_of(route.handler)
+    contents = described.answers.values() if described is not None else ()
+    streams = any(isinstance(content, Content) and content.frames for content in contents)
+    return streams or bool(getattr(route.extra, "websocket", False))
 
 
 def _configure(app: "Sanic[Any, Any]", settings: Settings) -> None:
@@ -119,9 +172,10 @@ def _configure(app: "Sanic[Any, Any]", settings: Settings) -> None:
             "KEEP_ALIVE_TIMEOUT": KEEP_ALIVE_TIMEOUT_SECONDS,
             "MOTD": False,
             "OAS": False,
-            "REQUEST_MAX_HEADER_SIZE": HEADERS_MAX_BYTES,
+            # Above our own reader's bound, so that it is the one that says no.
+            "REQUEST_MAX_HEADER_SIZE": HEAD_MAX_BYTES + 1,
             "REQUEST_MAX_SIZE": settings.body_max_bytes,
-            "REQUEST_TIMEOUT": REQUEST_TIMEOUT_SECONDS,
+            "REQUEST_TIMEOUT": settings.request_timeout_seconds,
             "RESPONSE_TIMEOUT": RESPONSE_TIMEOUT_SECONDS,
             "USE_UVLOOP": True,
         }
@@ -130,15 +184,18 @@ def _configure(app: "Sanic[Any, Any]", settings: Settings) -> None:
 
 async def _open_resources(app: "Sanic[Any, Any]") -> None:
     settings: Settings = app.ctx.settings
-    pool, redis = await open_pool(settings, application_name="ingress"), open_redis(settings)
+    pool = await open_pool(settings, application_name="ingress", planner=PLANNED_FOR_ITS_VALUES)
+    redis = open_redis(settings)
     app.ctx.resources = IngressResources(
         settings=settings,
         pool=pool,
         redis=redis,
         gate=Gate(settings),
+        read_cache=ReadCache(settings),
         passwords=Passwords(settings),
         command_bus=await CommandBus.open(settings, redis),
-        seat_lists=SeatLists(pool),
+        seat_views=await SeatViews.open(settings, pool, redis),
+        room_desk=RoomDesk.open(settings, pool, redis),
     )
     collect_seldom()
 
@@ -146,14 +203,19 @@ async def _open_resources(app: "Sanic[Any, Any]") -> None:
 async def _say_that_we_leave(app: "Sanic[Any, Any]") -> None:
     # Sanic still takes and answers requests while this runs, and stops listening when it returns.
     app.ctx.draining = True
+    app.ctx.resources.seat_views.end_streams()
+    app.ctx.resources.room_desk.streams.end()
     await asyncio.sleep(_notice_seconds(app.ctx.settings))
 
 
 async def _close_resources(app: "Sanic[Any, Any]") -> None:
     resources: IngressResources = app.ctx.resources
     await resources.command_bus.close()
+    await resources.seat_views.close()
+    await resources.room_desk.close()
     await resources.gate.close()
     resources.passwords.close()
+    await resources.read_cache.close()
     await resources.redis.aclose()
     resources.pool.terminate()
 

@@ -6,7 +6,7 @@ The one place where the outcomes of an ask become answers: the sale's reply, a p
 import hashlib
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 from sanic import HTTPResponse, Request
@@ -14,6 +14,7 @@ from sanic import HTTPResponse, Request
 from contracts.commands import AnyCommand
 from contracts.ids import CommandId, UserId, command_id_of_key
 from contracts.replies import PaymentActionNeeded
+from contracts.value import Value
 from db import command_outcomes
 from db.command_outcomes import CommandNote
 from ingress.command_bus import Busy, NotOnSale, OutcomeUnknown, Unavailable
@@ -27,10 +28,17 @@ REPLY_GRACE_SECONDS = 0.25
 BEGUN_FOR_SECONDS = 15
 
 
+class Pending(Value):
+    """Not known yet; look at `Location` in a moment."""
+
+    command_id: CommandId
+    status: Literal["pending"] = "pending"
+
+
 def ask_fields(request: Request, *, user_id: UserId, route: str, deadline_seconds: float) -> dict[str, Any]:
     """The fields every buyer's command has. With an Idempotency-Key the command's id follows from it, so a retry is the
     same command, and the hash of the body tells a retry from a reuse; raises Refusal for a key that is none."""
-    key = request.headers.getone("idempotency-key", None)
+    key = idempotency_key(request)
     fields: dict[str, Any] = {
         "deadline_at": datetime.now(UTC) + timedelta(seconds=deadline_seconds),
         "user_id": user_id,
@@ -39,16 +47,22 @@ def ask_fields(request: Request, *, user_id: UserId, route: str, deadline_second
         # Nobody can ask for the same command again, so one id does for both.
         id_ = uuid4()
         return {"command_id": id_, "correlation_id": id_, **fields}
-    if not 0 < len(key) <= IDEMPOTENCY_KEY_LENGTH_MAX or not key.isprintable():
-        errors = [
-            {"pointer": "", "message": f"Idempotency-Key: 1 to {IDEMPOTENCY_KEY_LENGTH_MAX} printable characters"}
-        ]
-        raise Refusal(problem(ProblemCode.INVALID_REQUEST, errors=errors))
     return fields | {
         "correlation_id": uuid4(),
         "command_id": command_id_of_key(user_id=user_id, route=route, idempotency_key=key),
         "request_hash": hashlib.sha256(request.body).hexdigest(),
     }
+
+
+def idempotency_key(request: Request) -> str | None:
+    """The Idempotency-Key that came with the request, if one did; raises Refusal for a key that is none."""
+    key: str | None = request.headers.getone("idempotency-key", None)
+    if key is not None and (not 0 < len(key) <= IDEMPOTENCY_KEY_LENGTH_MAX or not key.isprintable()):
+        errors = [
+            {"pointer": "", "message": f"Idempotency-Key: 1 to {IDEMPOTENCY_KEY_LENGTH_MAX} printable characters"}
+        ]
+        raise Refusal(problem(ProblemCode.INVALID_REQUEST, errors=errors))
+    return key
 
 
 async def answer(
@@ -90,5 +104,6 @@ def _location(command: AnyCommand) -> str:
 
 def pending(command_id: CommandId, *, location: str) -> HTTPResponse:
     """Not known yet; look at `location` in a moment."""
-    body = f'{{"commandId":"{command_id}","status":"pending"}}'.encode()
-    return json_response(body, HTTPStatus.ACCEPTED, {"location": location, "retry-after": "1"})
+    return json_response(
+        Pending(command_id=command_id), HTTPStatus.ACCEPTED, {"location": location, "retry-after": "1"}
+    )

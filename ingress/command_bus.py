@@ -232,7 +232,7 @@ class CommandBus:
         connection = await self._connect("ingress asks")
         async with connection:
             channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
-            lost = _lost(connection, channel)
+            lost = lost_event(connection, channel)
             try:
                 self._exchange = await channel.get_exchange(topology.COMMANDS, ensure=False)
                 await self._say_connected()
@@ -246,7 +246,7 @@ class CommandBus:
         connection = await self._connect("ingress listens")
         async with connection:
             channel = await connection.channel(publisher_confirms=False)
-            lost = _lost(connection, channel)
+            lost = lost_event(connection, channel)
             # A new name each time: the broker may still believe that the last connection has the old queue.
             name = f"{topology.REPLIES}.{os.getpid()}.{uuid4().hex}"
             queue = await channel.declare_queue(
@@ -322,7 +322,7 @@ class CommandBus:
             waiting.reply.set_exception(problem)
 
 
-def _lost(connection: AbstractConnection, channel: AbstractChannel) -> asyncio.Event:
+def lost_event(connection: AbstractConnection, channel: AbstractChannel) -> asyncio.Event:
     """Set when either is closed, by whomever."""
     lost = asyncio.Event()
     connection.close_callbacks.add(lambda *_: lost.set())

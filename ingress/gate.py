@@ -1,8 +1,9 @@
 """May this request pass, and who is asking?
 
 The first line of a route is `asker = await admitted(request, Bucket.RESERVE)`. Session and rate limit are one script in
-Redis; while one trip is under way later requests gather, and share the next. Redis away means that nobody can be known:
-503, at once rather than after a wait.
+Redis; while one trip is under way later requests gather, and share the next. While Redis is away this process goes on
+alone: with buckets of its own, and with the sessions it remembers. Whoever it does not remember is answered 503, at once
+rather than after a wait.
 """
 
 import asyncio
@@ -20,14 +21,25 @@ from db.coalescer import Coalescer, CoalescerFull
 from db.rate_limits import PERIOD_SECONDS, Bucket, Limit, bucket_key, limits
 from db.redis import REDIS_AWAY, Script, ScriptCalls, address_tag, user_tag
 from db.sessions import Role, SessionId, read_cookie, role_of, session_key
-from ingress.request_body import require_json_content_type
+from ingress.client_address import TrustedProxies, client_address
+from ingress.local_limits import LocalBuckets
+from ingress.remembered_sessions import RememberedSessions
 from ingress.resources import resources_of
 from ingress.responses import ProblemCode, Refusal, problem
 from ingress.security_headers import is_https
 
-__all__ = ["Asker", "Bucket", "Gate", "Refused", "admitted", "admitted_address", "refuse_cross_site"]
-
-SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+__all__ = [
+    "Asker",
+    "Bucket",
+    "Budget",
+    "Gate",
+    "Refused",
+    "admit_reader",
+    "admitted",
+    "admitted_address",
+    "admitted_admin",
+    "admitted_newcomer",
+]
 
 # A healthy trip takes a few milliseconds, with the queue before it.
 REDIS_TIMEOUT_SECONDS = 0.25
@@ -72,8 +84,12 @@ class Gate:
         https = is_https(settings.public_url)
         # The prefix makes browsers insist on Secure, Path=/ and no Domain, so no sibling site can plant a session.
         self.cookie_name = "__Host-session" if https else "session"
-        self.public_origin = settings.public_url.rstrip("/")
+        self.proxies = TrustedProxies(settings.trusted_networks)
         self._limits = limits(settings.rate_limit_multiplier)
+        self._readers = LocalBuckets(self._limits[Bucket.BROWSE])
+        # In place of Redis's, while it is away.
+        self._stand_ins = {bucket: LocalBuckets(limit) for bucket, limit in self._limits.items()}
+        self._sessions = RememberedSessions()
         self._calls = ScriptCalls(settings, Script("gate"))
         self.coalescer: Coalescer[Sequence[str | int], list[Any]] = Coalescer(
             self._run, batch_max=settings.gate_batch_max
@@ -87,83 +103,114 @@ class Gate:
             return Refused("unauthenticated")
         limit = self._limits[bucket]
         tag = user_tag(session.user_id)
-        keys = (bucket_key(tag, bucket), session_key(tag, session))
-        answer = await self._ask((2, *keys, limit.token_microseconds, limit.capacity))
+        bucket_at, session_at = bucket_key(tag, bucket), session_key(tag, session)
+        answer = await self._ask((2, bucket_at, session_at, limit.token_microseconds, limit.capacity))
+        if answer is None:
+            return self._admit_remembered(session, session_at, bucket, bucket_at)
         if isinstance(answer, Refused):
             return answer
         verdict, remaining, microseconds, stored = answer
         if verdict == NO_SESSION:
+            self._sessions.forget(session_at)
             return Refused("unauthenticated")
+        role = role_of(stored)
+        self._sessions.remember(session_at, role)
         if verdict == OVER_LIMIT:
             return _over(limit, microseconds)
-        return Asker(session.user_id, role_of(stored), session, _budget(limit, remaining, microseconds))
+        return Asker(session.user_id, role, session, _budget(limit, remaining, microseconds))
 
     async def admit_address(self, address: str, bucket: Bucket) -> Budget | Refused:
         """Whether somebody at this address, who need not be anybody, may ask for one more thing of that kind."""
         limit = self._limits[bucket]
         key = bucket_key(address_tag(address), bucket)
         answer = await self._ask((1, key, limit.token_microseconds, limit.capacity))
+        if answer is None:
+            return _take(self._stand_ins[bucket], key)
         if isinstance(answer, Refused):
             return answer
         verdict, remaining, microseconds, _ = answer
         return _over(limit, microseconds) if verdict == OVER_LIMIT else _budget(limit, remaining, microseconds)
 
+    def admit_reader(self, address: str) -> Budget | Refused:
+        """Whether somebody at this address may read one more of what everybody may; counted in this process."""
+        return _take(self._readers, address)
+
+    def end(self, session: SessionId) -> None:
+        """This session ends: from now on it does not go on without Redis either."""
+        self._sessions.end(session_key(user_tag(session.user_id), session))
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether Redis was away a moment ago."""
+        return time.monotonic() < self._away_until
+
     async def close(self) -> None:
         """Give the connection up."""
         await self._calls.close()
 
-    async def _ask(self, call: Sequence[str | int]) -> list[Any] | Refused:
+    def _admit_remembered(self, session: SessionId, session_at: str, bucket: Bucket, bucket_at: str) -> Asker | Refused:
+        role = self._sessions.find(session_at)
+        if role is None:
+            return Refused("unavailable", UNAVAILABLE_RETRY_SECONDS)
+        budget = _take(self._stand_ins[bucket], bucket_at)
+        return budget if isinstance(budget, Refused) else Asker(session.user_id, role, session, budget)
+
+    async def _ask(self, call: Sequence[str | int]) -> list[Any] | Refused | None:
+        """What Redis says; None while it is away."""
         try:
             return await self.coalescer.ask(call)
         except CoalescerFull:
             return Refused("busy")
         except REDIS_AWAY:
-            return Refused("unavailable", UNAVAILABLE_RETRY_SECONDS)
+            return None
 
     async def _run(self, calls: Sequence[Sequence[str | int]]) -> Sequence[list[Any]]:
-        if time.monotonic() < self._away_until:
+        if self.is_alone:
             raise ConnectionError("Redis was away a moment ago")
         try:
             async with asyncio.timeout(REDIS_TIMEOUT_SECONDS):
-                return await self._calls.run(calls)
+                answers = await self._calls.run(calls)
         except REDIS_AWAY:
             self._away_until = time.monotonic() + REDIS_PAUSE_SECONDS
             raise
+        self._sessions.redis_answered()
+        return answers
 
 
 async def admitted(request: Request, bucket: Bucket) -> Asker:
     """Who is asking; raises Refusal when the request may not pass. The whole preamble of a route for users."""
     gate = resources_of(request).gate
-    if request.method not in SAFE_METHODS:
-        refuse_cross_site(request, gate.public_origin)
     answer = await gate.admit(session_cookie(request, gate.cookie_name), bucket)
     if isinstance(answer, Refused):
-        raise _refusal(answer)
+        raise _refusal(request, answer)
+    request.ctx.rate_limit = rate_limit_line(answer.budget)
     return answer
 
 
 async def admitted_address(request: Request, bucket: Bucket) -> Budget:
     """The same for routes that anybody may call, counted by the client's address; raises Refusal."""
-    gate = resources_of(request).gate
-    if request.method not in SAFE_METHODS:
-        refuse_cross_site(request, gate.public_origin)
-    # The peer of the connection: no header of a proxy is believed until one is configured.
-    answer = await gate.admit_address(request.ip, bucket)
-    if isinstance(answer, Refused):
-        raise _refusal(answer)
-    return answer
+    return _passed(request, await resources_of(request).gate.admit_address(client_address(request), bucket))
 
 
-def refuse_cross_site(request: Request, public_origin: str) -> None:
-    """Raises Refusal for an unsafe request that a browser sends on behalf of another site."""
-    headers = request.headers
-    if headers.getone("sec-fetch-site", "none") not in ("same-origin", "none"):
-        raise Refusal(problem(ProblemCode.CROSS_SITE_REQUEST))
-    # Programs send no Origin; browsers always do with an unsafe method.
-    if headers.getone("origin", public_origin) != public_origin:
-        raise Refusal(problem(ProblemCode.CROSS_SITE_REQUEST))
-    if request.body:
-        require_json_content_type(request)
+async def admitted_newcomer(request: Request) -> Budget:
+    """The same for routes that start a session: without Redis there is none to be had, and no password is checked in vain."""
+    budget = await admitted_address(request, Bucket.AUTH)
+    if resources_of(request).gate.is_alone:
+        raise Refusal(problem(ProblemCode.UNAVAILABLE))
+    return budget
+
+
+async def admitted_admin(request: Request, bucket: Bucket) -> Asker:
+    """The same for routes of administrators; raises Refusal, `forbidden` for everybody else who is logged in."""
+    asker = await admitted(request, bucket)
+    if asker.role != "admin":
+        raise Refusal(problem(ProblemCode.FORBIDDEN))
+    return asker
+
+
+def admit_reader(request: Request) -> Budget:
+    """The preamble of a route that anybody may read: counted by address, in this process; raises Refusal."""
+    return _passed(request, resources_of(request).gate.admit_reader(client_address(request)))
 
 
 def session_cookie(request: Request, cookie_name: str) -> str | None:
@@ -186,17 +233,29 @@ def _over(limit: Limit, microseconds: int) -> Refused:
     return Refused("rate_limited", wait_seconds, Budget(limit.bucket, limit.capacity, 0, wait_seconds))
 
 
-def _refusal(refused: Refused) -> Refusal:
-    headers = {"retry-after": str(refused.retry_after_seconds)} if refused.retry_after_seconds else {}
+def _take(buckets: LocalBuckets, asker: str) -> Budget | Refused:
+    taken = buckets.take(asker)
+    if not taken.passed:
+        return _over(buckets.limit, taken.microseconds)
+    return _budget(buckets.limit, taken.remaining, taken.microseconds)
+
+
+def _passed(request: Request, answer: Budget | Refused) -> Budget:
+    if isinstance(answer, Refused):
+        raise _refusal(request, answer)
+    request.ctx.rate_limit = rate_limit_line(answer)
+    return answer
+
+
+def _refusal(request: Request, refused: Refused) -> Refusal:
     if refused.budget is not None:
-        headers |= rate_limit_headers(refused.budget)
+        request.ctx.rate_limit = rate_limit_line(refused.budget)
+    headers = {"retry-after": str(refused.retry_after_seconds)} if refused.retry_after_seconds else {}
     return Refusal(problem(ProblemCode(refused.reason), headers=headers))
 
 
-def rate_limit_headers(budget: Budget) -> dict[str, str]:
-    """The headers of draft-ietf-httpapi-ratelimit-headers-10 (structured fields)."""
-    name = budget.bucket.value
-    return {
-        "ratelimit-policy": f'"{name}";q={budget.limit};w={PERIOD_SECONDS}',
-        "ratelimit": f'"{name}";r={budget.remaining};t={budget.reset_seconds}',
-    }
+def rate_limit_line(budget: Budget) -> tuple[bytes, bytes]:
+    """The two headers of draft-ietf-httpapi-ratelimit-headers-10, as the one pair that an answer writes most cheaply."""
+    name, limit, remaining, reset_seconds = budget
+    now = f'"{name}";r={remaining};t={reset_seconds}'
+    return b"ratelimit", f'{now}\r\nratelimit-policy: "{name}";q={limit};w={PERIOD_SECONDS}'.encode()

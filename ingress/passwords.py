@@ -6,6 +6,9 @@ a time, with a short line of others waiting: a storm of logins must neither stop
 
 import asyncio
 import hashlib
+import os
+import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -16,6 +19,9 @@ from contracts.settings import Settings
 
 # bcrypt reads no further; what it does not read it must not pretend to have checked.
 PASSWORD_MAX_BYTES = 72
+
+# Next to a sale that fills both cores, hashing gets a tenth of one; on a quiet machine, all it wants.
+HASHING_NICENESS = 10
 
 Result = TypeVar("Result")
 
@@ -30,7 +36,9 @@ class Passwords:
     def __init__(self, settings: Settings) -> None:
         self._cost = settings.bcrypt_cost
         self._at_once_max = settings.password_hash_slots + settings.password_hash_waiting_max
-        self._threads = ThreadPoolExecutor(settings.password_hash_slots, thread_name_prefix="passwords")
+        self._threads = ThreadPoolExecutor(
+            settings.password_hash_slots, thread_name_prefix="passwords", initializer=_give_way
+        )
         self._pending_count = 0
         # Well-formed, of the usual cost and matched by nothing: an unknown user costs what a known one costs.
         self._nobodys_hash = f"$2b${settings.bcrypt_cost:02}$" + "." * 22 + hashlib.sha256(b"").hexdigest()[:30] + "."
@@ -68,3 +76,10 @@ class Passwords:
 
     def _finished(self) -> None:
         self._pending_count -= 1
+
+
+def _give_way() -> None:
+    # Linux counts niceness by thread, and gives a group of processes less where only its nice threads run. A thread that
+    # hashes holds the interpreter's lock for microseconds in a quarter of a second: it does not keep the others waiting.
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), HASHING_NICENESS)

@@ -52,7 +52,7 @@ def parse_json(body: bytes, model: type[Wanted]) -> Wanted:
         _require_strict_json(body)
         return model.model_validate_json(body)
     except ValidationError as mistakes:
-        raise Refusal(_problem_of(mistakes)) from None
+        raise Refusal(problem_of_mistakes(mistakes)) from None
     except (ValueError, RecursionError) as mistake:
         raise Refusal(problem(ProblemCode.INVALID_JSON, _described(mistake))) from None
 
@@ -90,7 +90,8 @@ def _means_json(content_type: str) -> bool:
     return parameters.strip().lower().replace('"', "") in ("", "charset=utf-8")
 
 
-def _problem_of(mistakes: ValidationError) -> HTTPResponse:
+def problem_of_mistakes(mistakes: ValidationError) -> HTTPResponse:
+    """The 422 that points at every field that is wrong."""
     found = mistakes.errors(include_url=False, include_context=False, include_input=False)
     if found[0]["type"] == "json_invalid":
         return problem(ProblemCode.INVALID_JSON)

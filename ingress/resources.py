@@ -9,6 +9,7 @@ from sanic import Request
 
 from contracts.settings import Settings
 from db.postgres import Pool
+from db.read_cache import ReadCache
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from ingress.command_bus import CommandBus
     from ingress.gate import Gate
     from ingress.passwords import Passwords
-    from ingress.seat_lists import SeatLists
+    from ingress.seat_views import SeatViews
+    from ingress.waiting_room_desk import RoomDesk
 
 
 @dataclass(frozen=True)
@@ -27,9 +29,11 @@ class IngressResources:
     pool: Pool
     redis: Redis
     gate: Gate
+    read_cache: ReadCache
     passwords: Passwords
     command_bus: CommandBus
-    seat_lists: SeatLists
+    seat_views: SeatViews
+    room_desk: RoomDesk
 
 
 def resources_of(request: Request) -> IngressResources:

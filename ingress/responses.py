@@ -37,8 +37,28 @@ class ProblemCode(StrEnum):
     BODY_TOO_LARGE = "body_too_large"
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
+    METHOD_UNKNOWN = "method_unknown"
+    LENGTH_REQUIRED = "length_required"
+    URI_TOO_LONG = "uri_too_long"
+    HEADERS_TOO_LARGE = "headers_too_large"
+    VENUE_UNKNOWN = "venue_unknown"
+    CHANGED_MEANWHILE = "changed_meanwhile"
+    NOT_CHANGEABLE = "not_changeable"
+    TOO_MANY_STREAMS = "too_many_streams"
     EMAIL_TAKEN = "email_taken"
     NOT_ON_SALE = "not_on_sale"
+    NO_WAITING_ROOM = "no_waiting_room"
+    ROOM_CLOSED = "room_closed"
+    ROOM_RESTORING = "room_restoring"
+    PLACE_UNKNOWN = "place_unknown"
+    PLACE_GONE = "place_gone"
+    NOT_YOUR_TURN = "not_your_turn"
+    SECRET_WRONG = "secret_wrong"  # noqa: S105 -- a code, and no password
+    NOT_NEAR_THE_HEAD = "not_near_the_head"
+    TOO_EARLY = "too_early"
+    CHALLENGE_REQUIRED = "challenge_required"
+    CHALLENGE_FAILED = "challenge_failed"
+    CHALLENGE_SPENT = "challenge_spent"
     RATE_LIMITED = "rate_limited"
     BUSY = "busy"
     UNAVAILABLE = "unavailable"
@@ -57,6 +77,7 @@ STATUS_OF_REJECTION: dict[RejectionCode, HTTPStatus] = {
     RejectionCode.SALE_NOT_OPEN: HTTPStatus.FORBIDDEN,
     RejectionCode.SALE_CLOSED: HTTPStatus.FORBIDDEN,
     RejectionCode.NOT_OFFERED: HTTPStatus.FORBIDDEN,
+    RejectionCode.NOT_ADMITTED: HTTPStatus.FORBIDDEN,
     # 410: it was there, and will not come back.
     RejectionCode.EVENT_CANCELLED: HTTPStatus.GONE,
     RejectionCode.HOLD_EXPIRED: HTTPStatus.GONE,
@@ -66,6 +87,7 @@ STATUS_OF_REJECTION: dict[RejectionCode, HTTPStatus] = {
     RejectionCode.SEATS_UNAVAILABLE: HTTPStatus.CONFLICT,
     RejectionCode.NOT_ENOUGH_SEATS: HTTPStatus.CONFLICT,
     RejectionCode.TICKET_LIMIT_EXCEEDED: HTTPStatus.CONFLICT,
+    RejectionCode.TOO_MANY_HOLDS: HTTPStatus.CONFLICT,
     RejectionCode.HOLD_IN_PAYMENT: HTTPStatus.CONFLICT,
     RejectionCode.HOLD_ALREADY_PAID: HTTPStatus.CONFLICT,
     RejectionCode.HOLD_CEILING_REACHED: HTTPStatus.CONFLICT,
@@ -79,6 +101,7 @@ STATUS_OF_REJECTION: dict[RejectionCode, HTTPStatus] = {
     # 503: nothing happened, and the same request may pass in a moment.
     RejectionCode.PAYMENT_UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
     RejectionCode.DEADLINE_PASSED: HTTPStatus.SERVICE_UNAVAILABLE,
+    RejectionCode.ADMISSION_UNKNOWN: HTTPStatus.SERVICE_UNAVAILABLE,
     # 500: our mistake; it is parked with its reason.
     RejectionCode.NOT_PROCESSED: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
@@ -96,8 +119,28 @@ STATUS_OF_PROBLEM: dict[ProblemCode, HTTPStatus] = {
     ProblemCode.BODY_TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     ProblemCode.NOT_FOUND: HTTPStatus.NOT_FOUND,
     ProblemCode.METHOD_NOT_ALLOWED: HTTPStatus.METHOD_NOT_ALLOWED,
+    ProblemCode.METHOD_UNKNOWN: HTTPStatus.NOT_IMPLEMENTED,
+    ProblemCode.LENGTH_REQUIRED: HTTPStatus.LENGTH_REQUIRED,
+    ProblemCode.URI_TOO_LONG: HTTPStatus.REQUEST_URI_TOO_LONG,
+    ProblemCode.HEADERS_TOO_LARGE: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    ProblemCode.VENUE_UNKNOWN: HTTPStatus.NOT_FOUND,
+    ProblemCode.CHANGED_MEANWHILE: HTTPStatus.PRECONDITION_FAILED,
+    ProblemCode.NOT_CHANGEABLE: HTTPStatus.CONFLICT,
+    ProblemCode.TOO_MANY_STREAMS: HTTPStatus.TOO_MANY_REQUESTS,
     ProblemCode.EMAIL_TAKEN: HTTPStatus.CONFLICT,
     ProblemCode.NOT_ON_SALE: HTTPStatus.CONFLICT,
+    ProblemCode.NO_WAITING_ROOM: HTTPStatus.NOT_FOUND,
+    ProblemCode.ROOM_CLOSED: HTTPStatus.CONFLICT,
+    ProblemCode.ROOM_RESTORING: HTTPStatus.SERVICE_UNAVAILABLE,
+    ProblemCode.PLACE_UNKNOWN: HTTPStatus.NOT_FOUND,
+    ProblemCode.PLACE_GONE: HTTPStatus.GONE,
+    ProblemCode.NOT_YOUR_TURN: HTTPStatus.CONFLICT,
+    ProblemCode.SECRET_WRONG: HTTPStatus.FORBIDDEN,
+    ProblemCode.NOT_NEAR_THE_HEAD: HTTPStatus.CONFLICT,
+    ProblemCode.TOO_EARLY: HTTPStatus.TOO_MANY_REQUESTS,
+    ProblemCode.CHALLENGE_REQUIRED: HTTPStatus.FORBIDDEN,
+    ProblemCode.CHALLENGE_FAILED: HTTPStatus.UNPROCESSABLE_ENTITY,
+    ProblemCode.CHALLENGE_SPENT: HTTPStatus.CONFLICT,
     ProblemCode.RATE_LIMITED: HTTPStatus.TOO_MANY_REQUESTS,
     ProblemCode.BUSY: HTTPStatus.SERVICE_UNAVAILABLE,
     ProblemCode.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -117,8 +160,29 @@ WHAT_TO_DO_ABOUT: dict[ProblemCode, str] = {
     ProblemCode.BODY_TOO_LARGE: "Send less.",
     ProblemCode.NOT_FOUND: "Check the address.",
     ProblemCode.METHOD_NOT_ALLOWED: "Use one of the methods in Allow.",
+    ProblemCode.METHOD_UNKNOWN: "Use a method of RFC 9110.",
+    ProblemCode.LENGTH_REQUIRED: "Send the body with Content-Length; Transfer-Encoding is not taken.",
+    ProblemCode.URI_TOO_LONG: "Ask with fewer or shorter parameters.",
+    ProblemCode.HEADERS_TOO_LARGE: "Send fewer or shorter headers.",
+    ProblemCode.VENUE_UNKNOWN: "Check the venue id.",
+    ProblemCode.CHANGED_MEANWHILE: "Load it again and repeat your change with the new ETag in If-Match.",
+    ProblemCode.NOT_CHANGEABLE: "Leave the named fields as they are; too much depends on them by now.",
+    ProblemCode.TOO_MANY_STREAMS: "Close a stream of this address, or poll the availability instead.",
     ProblemCode.EMAIL_TAKEN: "Log in, or register with another address.",
     ProblemCode.NOT_ON_SALE: "Check the event's dates; nothing is sold for it now.",
+    ProblemCode.NO_WAITING_ROOM: "Reserve seats directly; nobody has to wait for this event.",
+    ProblemCode.ROOM_CLOSED: "Nobody can join or be let in now; look at the room's snapshot to see how it stands.",
+    ProblemCode.ROOM_RESTORING: "Your place is kept and is being restored; ask again after Retry-After.",
+    ProblemCode.PLACE_UNKNOWN: "Join the waiting room; if your account has a place already, you get that one.",
+    ProblemCode.PLACE_GONE: "This place is over, and `detail` says why; join again for a new one while the room is open.",
+    ProblemCode.NOT_YOUR_TURN: "Keep asking for your position, and claim when its state is `ready`.",
+    ProblemCode.SECRET_WRONG: "Send the secret whose SHA-256 you joined with; if it is lost, join again on this device: the"
+    " place stays yours.",
+    ProblemCode.NOT_NEAR_THE_HEAD: "Ask for your position after Retry-After; streams are for the head of the line.",
+    ProblemCode.TOO_EARLY: "Wait for Retry-After; asking more often changes nothing about your place.",
+    ProblemCode.CHALLENGE_REQUIRED: "Get the room's challenge, solve it or wait as long as it says, and send it along.",
+    ProblemCode.CHALLENGE_FAILED: "Get a new challenge; this one is not ours, not yours, not solved, or too old.",
+    ProblemCode.CHALLENGE_SPENT: "Get a new challenge; each counts once.",
     ProblemCode.RATE_LIMITED: "Wait for Retry-After, then go on more slowly.",
     ProblemCode.BUSY: "Nothing happened; try again after Retry-After.",
     ProblemCode.UNAVAILABLE: "Nothing happened as far as we know; repeat with the same Idempotency-Key after Retry-After.",
@@ -136,6 +200,9 @@ RETRY_AFTER: dict[Code, Callable[[], int]] = {
     RejectionCode.STILL_IN_PROGRESS: lambda: 1,
     RejectionCode.DEADLINE_PASSED: _in_one_to_three_seconds,
     RejectionCode.PAYMENT_UNAVAILABLE: lambda: 5,
+    # By then the engine asks the room again.
+    RejectionCode.ADMISSION_UNKNOWN: lambda: 2,
+    ProblemCode.ROOM_RESTORING: _in_one_to_three_seconds,
     ProblemCode.BUSY: _in_one_to_three_seconds,
     ProblemCode.UNAVAILABLE: lambda: 5,
 }
@@ -148,7 +215,7 @@ class Answer(HTTPResponse):
 
     @property
     def processed_headers(self) -> Iterator[tuple[bytes, bytes]]:
-        """This answer's own headers, then those of every answer (already encoded)."""
+        """This answer's own headers, then those of every answer and those of this asker's limits (already encoded)."""
         own = self.headers
         if self.content_type is not None:
             own.setdefault("content-type", self.content_type)
@@ -159,7 +226,7 @@ class Answer(HTTPResponse):
             yield name.encode("ascii"), safe.encode(errors="surrogateescape")
         if self.stream is not None:
             stream: Any = self.stream
-            yield from stream.request.app.ctx.security_headers.without(own)
+            yield from _shared_lines(stream.request, own)
 
     async def send(self, data: Any = None, end_stream: bool | None = None) -> None:
         """Send it; a process that is on its way out lets go of the connection after this answer."""
@@ -167,6 +234,16 @@ class Answer(HTTPResponse):
         if stream is not None and stream.request.app.ctx.draining:
             stream.keep_alive = False
         await super().send(data, end_stream)
+
+
+def _shared_lines(request: Any, own: Mapping[str, str]) -> Iterator[tuple[bytes, bytes]]:
+    everywhere = request.app.ctx
+    yield from everywhere.security_headers.without(own)
+    yield from everywhere.origins.lines_for(request)
+    # Put there by the gate, for whatever is answered after it.
+    rate_limit = getattr(request.ctx, "rate_limit", None)
+    if rate_limit is not None:
+        yield rate_limit
 
 
 class Refusal(Exception):

@@ -1,7 +1,8 @@
 """What does every answer tell the browser to be careful about?
 
-The helmet set as advised today (OWASP ASVS 5.0, 3.4). It is encoded once at start and appended to each answer as one
-piece, because a dozen headers encoded one by one cost more than the rest of the answer.
+The helmet set as advised today (OWASP ASVS 5.0, 3.4, and the Secure Headers Project). It is encoded once at start and
+appended to each answer as one piece, because a dozen headers encoded one by one cost more than the rest of the answer.
+Nothing says which server this is.
 """
 
 from collections.abc import Mapping
@@ -16,7 +17,13 @@ SECURITY_HEADERS: dict[str, str] = {
     "x-frame-options": "DENY",  # for browsers that do not know frame-ancestors
     "referrer-policy": "no-referrer",
     "cross-origin-opener-policy": "same-origin",
+    # Off in helmet by default, because it breaks pages that embed others' images. The seed asks for it, and ours embed none.
+    "cross-origin-embedder-policy": "require-corp",
+    # Of what a page loads without CORS; what CORS allows (Settings.cors_origins) is not its concern.
     "cross-origin-resource-policy": "same-origin",
+    "origin-agent-cluster": "?1",
+    "permissions-policy": "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()",
+    "x-dns-prefetch-control": "off",
     "x-permitted-cross-domain-policies": "none",
     "x-xss-protection": "0",  # the filter it once switched on was itself a hole
     "cache-control": "no-store",  # until a route says otherwise: an answer kept by a proxy may be somebody else's
@@ -44,12 +51,24 @@ class EncodedHeaders:
     def __init__(self, headers: Mapping[str, str]) -> None:
         self._names = frozenset(headers)
         self._lines = [(name.encode(), value.encode()) for name, value in headers.items()]
-        # Sanic writes `name: value CRLF` for each pair, so one pair whose value holds the other lines writes them all.
-        (name, value), *others = self._lines
-        self._all = ((name, b"\r\n".join([value, *(b"%b: %b" % line for line in others)])),)
+        self._all = _as_one(self._lines)
+        # Routes replace cache-control and little else: what is left is joined once for each of the few combinations.
+        self._without: dict[frozenset[str], tuple[tuple[bytes, bytes], ...]] = {}
 
     def without(self, own: Mapping[str, str]) -> tuple[tuple[bytes, bytes], ...]:
         """The pairs to add to an answer that has these headers of its own."""
-        if self._names.isdisjoint(own):
+        replaced = self._names.intersection(own)
+        if not replaced:
             return self._all
-        return tuple((name, value) for name, value in self._lines if name.decode() not in own)
+        left = self._without.get(replaced)
+        if left is None:
+            left = self._without[replaced] = _as_one([line for line in self._lines if line[0].decode() not in replaced])
+        return left
+
+
+def _as_one(lines: list[tuple[bytes, bytes]]) -> tuple[tuple[bytes, bytes], ...]:
+    # Sanic writes `name: value CRLF` for each pair, so one pair whose value holds the other lines writes them all.
+    if not lines:
+        return ()
+    (name, value), *others = lines
+    return ((name, b"\r\n".join([value, *(b"%b: %b" % line for line in others)])),)

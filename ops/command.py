@@ -2,10 +2,11 @@
 
 import typer
 
-from ops import demo_data, events, verify
+from ops import admins, demo_data, events, verify
 from ops.bench import command as bench
 from ops.rush import command as rush
 from ops.stack import down, logs, run, status, up
+from ops.waiting_room import command as waiting_room
 
 app = typer.Typer(
     help="Ticketing for the worst ten minutes of the year: run it, watch it, prove it.",
@@ -21,9 +22,11 @@ app.command("status")(status.status)
 app.command("logs")(logs.logs)
 app.command("seed")(demo_data.seed_command)
 app.command("events")(events.events)
+app.add_typer(admins.app, name="admin")
 app.command("verify")(verify.verify)
 app.command("rush")(rush.rush)
 app.command("bench")(bench.bench)
+app.add_typer(waiting_room.app, name="waitingroom")
 
 if __name__ == "__main__":
     app()

@@ -1,6 +1,5 @@
 """How does a test say what it is about, in the words of a sale?"""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -9,6 +8,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 
+from consumers.event_commands.door import Door
 from consumers.event_commands.engine import Asked, Engine, Outcome
 from contracts.commands import (
     AnyCommand,
@@ -22,6 +22,7 @@ from contracts.commands import (
     ReserveSeats,
     SettlePayment,
 )
+from contracts.domain_events import SeatsChanged
 from contracts.ids import CommandId, EventId, HoldId, OrderId, SeatId, UserId, VenueId
 from contracts.replies import AnyReply, Rejected, SeatsReserved
 from contracts.settings import Settings
@@ -30,6 +31,7 @@ from db.migrate import migrate
 from db.postgres import transaction
 from db.seat_locks import SeatLocks
 from db.venues import create_venue
+from db.waiting_room import WaitingRooms
 from ops.stack import Stack
 from ops.verify import verify_event
 
@@ -67,10 +69,16 @@ def reserve(event_id: EventId, user_id: UserId, seat_ids: Sequence[SeatId], **fi
 
 
 def reserve_best(
-    event_id: EventId, user_id: UserId, count: int, section: str | None = None, **fields: Any
+    event_id: EventId,
+    user_id: UserId,
+    count: int,
+    section: str | None = None,
+    *,
+    accessible: bool = False,
+    **fields: Any,
 ) -> ReserveSeats:
     """A reservation that leaves the choice to the sale."""
-    wanted = BestAvailable(count=count, section=section)
+    wanted = BestAvailable(count=count, section=section, accessible=accessible)
     return ReserveSeats(**_ask(event_id, fields), user_id=user_id, best_available=wanted)
 
 
@@ -137,6 +145,11 @@ def rejected_as(replies: Sequence[AnyReply]) -> list[str]:
     return [reply.code.value for reply in replies if isinstance(reply, Rejected)]
 
 
+def told_of_seats(outcome: Outcome) -> list[SeatsChanged]:
+    """What everybody who looks at the seats is told of a batch."""
+    return [message for sale in outcome.sales for message in sale.seats_changed()]
+
+
 @dataclass
 class OnSale:
     """An event on sale and an engine of its own."""
@@ -162,7 +175,7 @@ class OnSale:
         """One batch, and everything that came of it."""
         asked = [Asked(command, reply_to="tk.reply.test") for command in commands]
         outcome = await (engine or self.engine).run_batch(self.event_id, asked)
-        await (engine or self.engine).settle_locks(self.event_id, outcome)
+        await (engine or self.engine).settle(self.event_id, outcome)
         return outcome
 
     async def reserve(self, user_id: UserId, seat_ids: Sequence[SeatId], **fields: Any) -> AnyReply:
@@ -186,7 +199,7 @@ class OnSale:
     def another_engine(self, **overrides: Any) -> Engine:
         """A second process that believes the event is its own."""
         settings = self.settings.model_copy(update=overrides)
-        engine = Engine(settings, self.pool, SeatLocks(settings))
+        engine = engine_of(settings, self.pool)
         self.engines.append(engine)
         return engine
 
@@ -228,7 +241,14 @@ class OnSale:
 
     async def close(self) -> None:
         """Give the engines' connections up."""
-        await asyncio.gather(*(engine.seat_locks.close() for engine in (self.engine, *self.engines)))
+        for engine in (self.engine, *self.engines):
+            await engine.seat_locks.close()
+            await engine.door.close()
+
+
+def engine_of(settings: Settings, pool: Any) -> Engine:
+    """An engine as the `commands` role has it."""
+    return Engine(settings, pool, SeatLocks(settings), Door(settings, WaitingRooms(settings)))
 
 
 async def an_event_on_sale(
@@ -237,19 +257,25 @@ async def an_event_on_sale(
     *,
     seats: int = 60,
     seats_per_row: int = 10,
+    sections: Sequence[Mapping[str, Any]] = (),
     ticket_limit: int = 6,
     price: str = "45.00",
     opens_in: timedelta = timedelta(hours=-1),
     closes_in: timedelta = timedelta(days=30),
+    high_demand: bool = False,
     **overrides: Any,
 ) -> OnSale:
-    """A venue, an event whose sale is open, and an engine; overrides are settings of the engine."""
+    """A venue, an event whose sale is open, and an engine; overrides are settings of the engine.
+
+    The house is one section of equal rows, or what `sections` says, as an organiser would draw it.
+    """
     now = datetime.now(UTC)
     event_id, venue_id = EventId(uuid4()), VenueId(uuid4())
     rows = max(1, seats // seats_per_row)
-    section = {"name": "Stalls", "rows": rows, "seatsPerRow": seats // rows, "price": price}
+    stalls = {"name": "Stalls", "rows": rows, "seatsPerRow": seats // rows, "price": price}
+    house = {"sections": [*sections] or [stalls]}
     async with transaction(pool) as tx:
-        await create_venue(tx, venue_id=venue_id, name="The Test", section_config={"sections": [section]})
+        await create_venue(tx, venue_id=venue_id, name="The Test", section_config=house)
         await create_event(
             tx,
             event_id=event_id,
@@ -258,6 +284,7 @@ async def an_event_on_sale(
             event_date=now + closes_in,
             on_sale_date=now + opens_in,
             ticket_limit=ticket_limit,
+            high_demand=high_demand,
         )
     async with pool.acquire() as connection:
         await analyze_seats(connection)
@@ -268,5 +295,5 @@ async def an_event_on_sale(
         pool=pool,
         event_id=event_id,
         seats=[SeatId(record["id"]) for record in ids],
-        engine=Engine(of_this_event, pool, SeatLocks(of_this_event)),
+        engine=engine_of(of_this_event, pool),
     )

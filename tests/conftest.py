@@ -22,12 +22,14 @@ from tests.builders import OnSale, an_event_on_sale, fresh_database, settings_of
 from tests.ingress_process import an_ingress
 
 SERVERS = ("postgres", "redis", "rabbitmq", "payments", "mail")
+PORT_BASE = 9400
 NEED_NO_SERVERS = ("tests/unit", "tests/model")
 
 
 def shared_stack() -> Stack:
-    """The stack all tests share. Two checkouts on one machine need ports of their own: TEST_PORT_BASE=9000 make test."""
-    return Stack("test", int(os.environ.get("TEST_PORT_BASE", "9400")))
+    """The stack all tests share. A second run on one machine needs ports of its own: TEST_PORT_BASE=9000 make test."""
+    port = int(os.environ.get("TEST_PORT_BASE", PORT_BASE))
+    return Stack("test" if port == PORT_BASE else f"test-{port}", port)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -15,7 +15,7 @@ POLL_SECONDS = 0.01
 async def eventually(condition: Callable[[], Awaitable[Seen]], within_seconds: float = ...) -> Seen: ...
 @overload
 async def eventually(condition: Callable[[], Seen], within_seconds: float = ...) -> Seen: ...
-async def eventually(condition: Callable[[], Any], within_seconds: float = 5.0) -> Any:
+async def eventually(condition: Callable[[], Any], within_seconds: float = 15.0) -> Any:
     """The first truthy value of the condition, plain or async; AssertionError with the last value when time is up."""
     deadline = time.monotonic() + within_seconds
     while True:

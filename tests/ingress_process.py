@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -28,12 +28,15 @@ def environment_of(settings: Settings) -> dict[str, str]:
     return others | {f"{PREFIX}{name.upper()}": str(value) for name, value in settings.model_dump().items()}
 
 
-async def start_ingress(settings: Settings) -> asyncio.subprocess.Process:
+# What the interpreter is told: `python -m ingress`.
+AS_ALWAYS = ("-m", "ingress")
+
+
+async def start_ingress(settings: Settings, arguments: Sequence[str] = AS_ALWAYS) -> asyncio.subprocess.Process:
     """An ingress process of exactly these settings, in a group of its own; its log is on `stderr`."""
     return await asyncio.create_subprocess_exec(
         sys.executable,
-        "-m",
-        "ingress",
+        *arguments,
         env=environment_of(settings),
         start_new_session=True,
         stderr=asyncio.subprocess.PIPE,
@@ -41,12 +44,14 @@ async def start_ingress(settings: Settings) -> asyncio.subprocess.Process:
 
 
 @asynccontextmanager
-async def an_ingress(settings: Settings, **overrides: Any) -> AsyncIterator[str]:
+async def an_ingress(
+    settings: Settings, *, arguments: Sequence[str] = AS_ALWAYS, **overrides: Any
+) -> AsyncIterator[str]:
     """A running ingress with these settings; yields its address. It need not be ready (a server of its may be away)."""
     port = a_free_port()
     url = f"http://127.0.0.1:{port}"
     ours = settings.model_copy(update={"http_port": port, "public_url": url, **overrides})
-    process = await start_ingress(ours)
+    process = await start_ingress(ours, arguments)
     try:
         await eventually(lambda: _answers(url), within_seconds=30)
         yield url

@@ -20,7 +20,15 @@ GRACE = timedelta(minutes=1)
 PRICE = Decimal("45.00")
 
 
-def a_sale(*, seats: int = 6, ticket_limit: int = 4, cancelled: bool = False, now: datetime = NOW) -> Sale:
+def a_sale(
+    *,
+    seats: int = 6,
+    ticket_limit: int = 4,
+    live_holds_max: int = 4,
+    cancelled: bool = False,
+    high_demand: bool = False,
+    now: datetime = NOW,
+) -> Sale:
     """A sale that opened an hour before NOW and closes a day after, with so many free seats at PRICE in one row."""
     event_id = EventId(uuid4())
     terms = SaleTerms(
@@ -28,7 +36,9 @@ def a_sale(*, seats: int = 6, ticket_limit: int = 4, cancelled: bool = False, no
         on_sale_at=NOW - timedelta(hours=1),
         off_sale_at=NOW + timedelta(days=1),
         cancelled=cancelled,
+        high_demand=high_demand,
         ticket_limit=ticket_limit,
+        live_holds_max=live_holds_max,
         currency="EUR",
         hold_duration=HOLD,
         hold_ceiling=CEILING,
@@ -107,18 +117,20 @@ def is_saved_and_loaded(sale: Sale) -> None:
     sale.ledger.clear()
     for seat in sale.seats.values():
         seat.fence_read = seat.fence
-    sale.seat_counts = {
-        user_id: seat_count(sale, user_id) for user_id in {hold.user_id for hold in sale.holds.values()}
-    }
+    users = {hold.user_id for hold in sale.holds.values()}
+    sale.seat_counts = {user_id: seat_count(sale, user_id) for user_id in users}
+    sale.hold_counts = {user_id: len(live_holds(sale, user_id)) for user_id in users}
+
+
+def live_holds(sale: Sale, user_id: UserId) -> list[Hold]:
+    """The holds of this user that may still become tickets, as `count_seats_of_users` counts them."""
+    of_user = (hold for hold in sale.holds.values() if hold.user_id == user_id)
+    return [hold for hold in of_user if hold.status == "paying" or hold.is_active(sale.now)]
 
 
 def seat_count(sale: Sale, user_id: UserId) -> int:
     """Seats this user holds or owns, counted from the holds and the seats as `count_seats_of_users` does."""
-    held = sum(
-        len(hold.seat_ids)
-        for hold in sale.holds.values()
-        if hold.user_id == user_id and (hold.status == "paying" or hold.is_active(sale.now))
-    )
+    held = sum(len(hold.seat_ids) for hold in live_holds(sale, user_id))
     orders = {order.id for order in sale.orders.values() if order.user_id == user_id}
     return held + sum(seat.status == "sold" and seat.order_id in orders for seat in sale.seats.values())
 

@@ -14,15 +14,15 @@ from datetime import UTC, datetime
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from consumers.circuit_breaker import CircuitBreaker
+from consumers.event_commands.door import Door, those_let_in
 from consumers.event_commands.handlers import decide
-from consumers.event_commands.load import SeatsLockedElsewhere, load_sale
+from consumers.event_commands.load import OtherDemand, SeatsLockedElsewhere, load_sale
 from consumers.event_commands.save import save_sale
 from consumers.event_commands.seat_map import SeatMap
 from consumers.event_commands.timing import BATCH_SIZE, COMMANDS, step
 from consumers.rules.sale import Hold, LateReply, Sale
 from contracts.commands import AnyCommand, ReserveSeats
-from contracts.domain_events import SeatChange
-from contracts.ids import CommandId, EventId, HoldId, SeatId
+from contracts.ids import CommandId, EventId, HoldId, SeatId, UserId
 from contracts.rejections import RejectionCode
 from contracts.replies import AnyReply, Rejected, ReplyLater
 from contracts.settings import Settings
@@ -44,7 +44,7 @@ CHOICES_MAX = 8
 # Maps kept in memory, one per event; the one that was loaded first makes room, and is loaded again if it is missed.
 SEAT_MAPS_MAX = 200
 
-PASSING: tuple[type[BaseException], ...] = (StaleWrite, SeatsLockedElsewhere, *TRANSIENT_ERRORS)
+PASSING: tuple[type[BaseException], ...] = (StaleWrite, SeatsLockedElsewhere, OtherDemand, *TRANSIENT_ERRORS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,28 +78,25 @@ class Outcome:
     answered: list[Answered] = field(default_factory=list)
     late_replies: list[LateReply] = field(default_factory=list)
     not_processed: list[NotProcessed] = field(default_factory=list)
-    seat_changes: list[SeatChange] = field(default_factory=list)
-    first_seq: int = 0
-    last_seq: int = 0
+    # One per committed transaction, in that order. Another engine may have committed between two of them.
     sales: list[Sale] = field(default_factory=list)
     locks: list[WantedSeats] = field(default_factory=list)
 
-    def add(self, sale: Sale, *, last_seq: int) -> None:
+    def add(self, sale: Sale) -> None:
         """Take in one committed transaction."""
         self.sales.append(sale)
         self.late_replies += sale.late_replies
-        self.seat_changes += sale.seat_changes()
-        self.first_seq = self.first_seq or sale.ledger_seq + 1
-        self.last_seq = last_seq
 
 
 class Engine:
-    """Everything that answers commands: the pool, the lock filter and its breaker, and a map of each event met."""
+    """Everything that answers commands: the pool, the lock filter and its breaker, the door of the waiting rooms, and a map
+    of each event met."""
 
-    def __init__(self, settings: Settings, pool: Pool, seat_locks: SeatLocks) -> None:
+    def __init__(self, settings: Settings, pool: Pool, seat_locks: SeatLocks, door: Door) -> None:
         self.settings = settings
         self.pool = pool
         self.seat_locks = seat_locks
+        self.door = door
         self.lock_breaker = CircuitBreaker(
             failures=settings.redis_breaker_failures, open_seconds=settings.redis_breaker_seconds
         )
@@ -112,16 +109,23 @@ class Engine:
         await self._answer(event_id, list(asked), outcome, choices_left=CHOICES_MAX, avoid=frozenset())
         return outcome
 
+    async def settle(self, event_id: EventId, outcome: Outcome) -> None:
+        """After the commit: the lock filter and the waiting room hear what has become of everybody."""
+        await self.settle_locks(event_id, outcome)
+        await self.door.tell(event_id, outcome.sales)
+
     async def settle_locks(self, event_id: EventId, outcome: Outcome) -> None:
         """After the commit: whoever got the seats keeps the locks as long as the hold, everybody else gives them up."""
         freed = _freed_locks(outcome)
-        wanted = [*outcome.locks, *freed]
-        if not wanted or not self.lock_breaker.allows():
-            return
         holds = _live_holds(outcome)
         keep_ms = [_keep_ms(one, holds.get(HoldId(one.token))) for one in outcome.locks]
+        await self._keep_locks(event_id, [*outcome.locks, *freed], [*keep_ms, *(0 for _ in freed)])
+
+    async def _keep_locks(self, event_id: EventId, locks: Sequence[WantedSeats], keep_ms: Sequence[int]) -> None:
+        if not locks or not self.lock_breaker.allows():
+            return
         try:
-            await self.seat_locks.settle(event_id, wanted, [*keep_ms, *(0 for _ in freed)])
+            await self.seat_locks.settle(event_id, locks, keep_ms)
             self.lock_breaker.succeeded()
         except REDIS_AWAY as problem:
             self._redis_failed("settle_locks", problem)
@@ -211,16 +215,26 @@ class Engine:
         commands = [one.command for one in waited_for]
         if not commands:
             return []
-        chosen = await self._choose_seats(event_id, commands, avoid)
-        contenders, refused, locks = await self._take_seat_locks(event_id, commands, chosen)
+        reservations = [command for command in commands if isinstance(command, ReserveSeats)]
+        # Before any lock: nobody who has not been let in may keep a seat from somebody who has, not for a moment.
+        admitted = await self.door.who_is_in(event_id, reservations)
+        wanting = those_let_in(reservations, admitted)
+        chosen = await self._choose_seats(event_id, wanting, avoid)
+        contenders, refused, locks = await self._take_seat_locks(event_id, commands, wanting, chosen)
         await failpoint("engine.after_seat_locks")
-        sale, replies, last_seq = await self._decide_and_commit(
-            event_id, waited_for, contenders, chosen, lock_seats_here=locks is None
-        )
+        try:
+            sale, replies = await self._decide_and_commit(
+                event_id, waited_for, contenders, chosen, admitted, lock_seats_here=locks is None
+            )
+        except OtherDemand as other:
+            # We were wrong about who has to be let in: what was locked for whoever has not been must not stand in the way.
+            self.door.learn(event_id, high_demand=other.high_demand)
+            await self._keep_locks(event_id, locks or (), [0] * len(locks or ()))
+            raise
         await failpoint("engine.after_commit")
         if sale is not None:
-            outcome.add(sale, last_seq=last_seq)
-            self._keep_map_true(event_id, sale, last_seq)
+            outcome.add(sale)
+            self._keep_map_true(event_id, sale)
         outcome.locks += locks or []
         replies |= refused
         return _collect(waited_for, replies, outcome, chosen)
@@ -231,12 +245,13 @@ class Engine:
         asked: Sequence[Asked],
         contenders: Sequence[AnyCommand],
         chosen: Mapping[CommandId, Sequence[SeatId]],
+        admitted: Mapping[UserId, bool] | None,
         *,
         lock_seats_here: bool,
-    ) -> tuple[Sale | None, dict[CommandId, AnyReply], int]:
+    ) -> tuple[Sale | None, dict[CommandId, AnyReply]]:
         """One transaction: fence, load, decide each in order, save all, commit. The replies are by correlation id."""
         if not contenders:
-            return None, {}, 0
+            return None, {}
         async with transaction(self.pool) as tx:
             with step("load"):
                 sale = await load_sale(
@@ -245,28 +260,28 @@ class Engine:
                     contenders,
                     settings=self.settings,
                     chosen_seat_ids=chosen,
+                    admitted=admitted,
                     askers={one.command.command_id: one.reply_to for one in asked},
                     lock_seats_here=lock_seats_here,
                 )
             await failpoint("engine.in_transaction")
             if sale is None:
                 unknown = Rejected(code=RejectionCode.EVENT_UNKNOWN)
-                return None, {_asking(command): unknown for command in contenders}, 0
+                return None, {_asking(command): unknown for command in contenders}
             with step("decide"):
                 replies = {_asking(command): decide(sale, command) for command in contenders}
             with step("save"):
-                last_seq = await save_sale(tx, sale, settings=self.settings)
+                await save_sale(tx, sale, settings=self.settings)
             await failpoint("engine.before_commit")
             committing = step("commit").__enter__()
         committing.stop()
-        return sale, replies, last_seq
+        return sale, replies
 
     # ---- choosing and locking seats
 
     async def _choose_seats(
-        self, event_id: EventId, commands: Sequence[AnyCommand], avoid: frozenset[SeatId]
+        self, event_id: EventId, reservations: Sequence[ReserveSeats], avoid: frozenset[SeatId]
     ) -> dict[CommandId, list[SeatId]]:
-        reservations = [command for command in commands if isinstance(command, ReserveSeats)]
         if not any(command.best_available for command in reservations):
             return {}
         return (await self._seat_map(event_id)).choose(reservations, datetime.now(UTC), avoid=avoid)
@@ -279,21 +294,24 @@ class Engine:
             seat_map = self._seat_maps[event_id] = await SeatMap.load(self.pool, event_id)
         return seat_map
 
-    def _keep_map_true(self, event_id: EventId, sale: Sale, last_seq: int) -> None:
+    def _keep_map_true(self, event_id: EventId, sale: Sale) -> None:
         seat_map = self._seat_maps.get(event_id)
         if seat_map is None:
             return
         if seat_map.ledger_seq != sale.ledger_seq:
             self.forget(event_id)  # somebody else has written meanwhile: load it afresh when it is needed
         else:
-            seat_map.apply(last_seq, sale.changed_seats.values())
+            seat_map.apply(sale.last_seq, sale.changed_seats.values())
 
     async def _take_seat_locks(
-        self, event_id: EventId, commands: Sequence[AnyCommand], chosen: Mapping[CommandId, Sequence[SeatId]]
+        self,
+        event_id: EventId,
+        commands: Sequence[AnyCommand],
+        reservations: Sequence[ReserveSeats],
+        chosen: Mapping[CommandId, Sequence[SeatId]],
     ) -> tuple[list[AnyCommand], dict[CommandId, AnyReply], list[WantedSeats] | None]:
-        """Who goes on, who is refused at once, and the locks taken; None for the locks when Redis is away and PostgreSQL
-        has to do its part."""
-        reservations = [command for command in commands if isinstance(command, ReserveSeats)]
+        """Who goes on, who is refused at once, and the locks taken for these reservations; None for the locks when Redis is
+        away and PostgreSQL has to do its part."""
         wanted = [
             WantedSeats(command.command_id, command.seat_ids or chosen.get(command.command_id, ()))
             for command in reservations

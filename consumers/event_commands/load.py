@@ -10,6 +10,7 @@ from uuid import UUID
 
 import asyncpg
 
+from consumers.event_commands.door import those_let_in
 from consumers.rules.sale import Hold, Order, Sale, SaleTerms, Seat, StoredAnswer
 from contracts.commands import (
     AnyCommand,
@@ -37,6 +38,14 @@ class SeatsLockedElsewhere(Exception):
     """A hold's own seat is locked by somebody who is not an engine. It will pass: try again."""
 
 
+class OtherDemand(Exception):
+    """The waiting room was asked for an event that has none, or was not asked for one that has. Look again: try again."""
+
+    def __init__(self, *, high_demand: bool) -> None:
+        super().__init__(f"high demand is {high_demand}, and we believed the opposite")
+        self.high_demand = high_demand
+
+
 async def load_sale(
     tx: Transaction,
     event_id: EventId,
@@ -44,24 +53,35 @@ async def load_sale(
     *,
     settings: Settings,
     chosen_seat_ids: Mapping[CommandId, Sequence[SeatId]],
+    admitted: Mapping[UserId, bool] | None,
     askers: Mapping[CommandId, str | None],
     lock_seats_here: bool = False,
 ) -> Sale | None:
     """The event as these commands need it, or None when there is no such event.
 
-    With `lock_seats_here` the seats wanted are also locked by advisory locks: that is the filter while Redis is away.
+    `admitted` is what the waiting room said of those who want seats, None where it was not asked; raises OtherDemand when it
+    should have been. No seat is loaded for who has not been let in. With `lock_seats_here` the seats wanted are also locked
+    by advisory locks: that is the filter while Redis is away.
     """
     event = await records.lock_event(tx, event_id)
     if event is None:
         return None
     reservations = [command for command in commands if isinstance(command, ReserveSeats)]
+    if reservations and event["high_demand"] != (admitted is not None):
+        raise OtherDemand(high_demand=event["high_demand"])
+    wanting = those_let_in(reservations, admitted)
     orders = await _load_orders(tx, event_id, commands)
     holds = await _load_holds(tx, event_id, commands, orders)
-    wanted = _seat_ids_wanted(reservations, chosen_seat_ids)
+    wanted = _seat_ids_wanted(wanting, chosen_seat_ids)
     held = {seat_id for hold in holds.values() for seat_id in hold.seat_ids}
     seats = await _load_seats(tx, event_id, wanted | held)
     if any(seats[seat_id].status == "locked" for seat_id in held if seat_id in seats):
         raise SeatsLockedElsewhere("a hold's seat is locked by another session")
+    users = {command.user_id for command in wanting}
+    if event["high_demand"]:
+        # Whose turn is over shows in their having no hold left.
+        users |= {hold.user_id for hold in holds.values()}
+    counts = await records.count_seats_of_users(tx, event_id, users)
     if lock_seats_here:
         for seat_id in await records.try_seat_locks(tx, event_id, wanted - held):
             if seat_id in seats:
@@ -73,9 +93,11 @@ async def load_sale(
         seats=seats,
         holds=holds,
         orders=orders,
-        seat_counts=await _count_seats(tx, event_id, {command.user_id for command in reservations}),
+        seat_counts={user_id: seat_count for user_id, seat_count, _ in counts},
+        hold_counts={user_id: hold_count for user_id, _, hold_count in counts},
         answered=await _load_answers(tx, event_id, commands),
         chosen_seat_ids=chosen_seat_ids,
+        admitted=admitted or {},
         askers=askers,
     )
 
@@ -86,7 +108,9 @@ def _terms(event_id: EventId, event: asyncpg.Record, settings: Settings) -> Sale
         on_sale_at=event["on_sale_date"],
         off_sale_at=event["off_sale_date"],
         cancelled=event["cancelled"],
+        high_demand=event["high_demand"],
         ticket_limit=event["ticket_limit"],
+        live_holds_max=settings.live_holds_max,
         currency=event["currency"],
         hold_duration=timedelta(seconds=settings.hold_seconds),
         hold_ceiling=timedelta(seconds=settings.hold_ceiling_seconds),
@@ -129,11 +153,6 @@ async def _load_seats(tx: Transaction, event_id: EventId, seat_ids: Collection[S
     for record in await records.known_seats(tx, event_id, missing):
         found[SeatId(record["id"])] = _seat_locked_elsewhere(record)
     return found
-
-
-async def _count_seats(tx: Transaction, event_id: EventId, user_ids: Collection[UserId]) -> dict[UserId, int]:
-    counts = await records.count_seats_of_users(tx, event_id, user_ids)
-    return {UserId(user_id): count for user_id, count in counts.items()}
 
 
 async def _load_answers(

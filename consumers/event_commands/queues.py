@@ -18,6 +18,7 @@ from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMe
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, AMQPError
 
 from consumers.broker import CONNECT_TIMEOUT_SECONDS, ConfirmedPublisher, persistent_message, url_for
+from consumers.event_commands.door import Door
 from consumers.event_commands.engine import Answered, Asked, Engine, NotProcessed, Outcome
 from consumers.event_commands.replies import Replies
 from contracts import topology, wire
@@ -30,6 +31,7 @@ from db import sale_clock
 from db.failpoints import failpoint
 from db.postgres import BY_INDEX, TRANSIENT_ERRORS, Pool, open_pool
 from db.seat_locks import SeatLocks
+from db.waiting_room import WaitingRooms
 
 log = logging.getLogger(__name__)
 
@@ -46,10 +48,10 @@ BUYERS_COMMANDS = (ReserveSeats, ReleaseSeats, ExtendHold, Checkout)
 async def run(settings: Settings, stopping: asyncio.Event) -> None:
     """The `commands` role: drain every event's queue and every lane until told to stop."""
     pool = await open_pool(settings, application_name="boxoffice commands", planner=BY_INDEX)
-    seat_locks = SeatLocks(settings)
+    seat_locks, door = SeatLocks(settings), Door(settings, WaitingRooms(settings))
     try:
         async with ConfirmedPublisher(settings, "worker", name="commands parks") as parking:
-            engine = Engine(settings, pool, seat_locks)
+            engine = Engine(settings, pool, seat_locks, door)
             while not stopping.is_set():
                 try:
                     await _drain_while_connected(settings, engine, parking, stopping)
@@ -58,6 +60,7 @@ async def run(settings: Settings, stopping: asyncio.Event) -> None:
                     with suppress(TimeoutError):
                         await asyncio.wait_for(stopping.wait(), timeout=LOOK_AGAIN_SECONDS)
     finally:
+        await door.close()
         await seat_locks.close()
         await pool.close()
 
@@ -247,8 +250,8 @@ class QueueDrain:
         return Delivery(message, [Asked(command, message.reply_to) for command in commands])
 
     async def _tell(self, outcomes: Sequence[tuple[EventId, Outcome]], deliveries: Sequence["Delivery"]) -> None:
-        """After the commit: put aside what cannot be done, settle the locks, answer, acknowledge. Locks before answers,
-        because whoever hears that seats are free again may ask for them at once."""
+        """After the commit: put aside what cannot be done, settle the locks and the turns, answer, acknowledge. Locks before
+        answers, because whoever hears that seats are free again may ask for them at once."""
         for delivery in deliveries:
             if delivery.problem:
                 await self._park(delivery.message.body, delivery.problem, sender=delivery.message.user_id)
@@ -256,7 +259,7 @@ class QueueDrain:
             for one in outcome.not_processed:
                 await self._park(wire.encode_commands([one.asked.command]), one.reason)
             outcome.answered += _told_of_failure(outcome.not_processed)
-            await self._engine.settle_locks(event_id, outcome)
+            await self._engine.settle(event_id, outcome)
             await self._replies.send(event_id, outcome)
         await failpoint("engine.after_reply")
         await deliveries[-1].message.ack(multiple=True)

@@ -1,7 +1,7 @@
 """How do answers and seat changes leave the engine?
 
 After the commit, at most once, without confirms: an answer that is lost can be asked for again, because the database has
-it. One message per asker and batch, one message for all seat changes, one for the figures.
+it. One message per asker and batch, one for the seat changes of each transaction, one for the figures.
 """
 
 from collections import defaultdict
@@ -17,7 +17,7 @@ from consumers.broker import CONNECT_TIMEOUT_SECONDS, connect
 from consumers.event_commands.engine import Outcome
 from consumers.event_commands.timing import step
 from contracts import topology, wire
-from contracts.domain_events import SalesCounted, SeatsChanged
+from contracts.domain_events import SalesCounted
 from contracts.ids import EventId
 from contracts.replies import AddressedReply
 from contracts.settings import Settings
@@ -49,22 +49,16 @@ class Replies:
         """Everything a committed batch has to say. Raises when the connection is gone: the batch is then delivered again,
         finds its own results, and says the same."""
         with step("reply"):
+            # The changes first: whoever hears that his seats are released and asks for them again at once must not meet
+            # an ingress that still believes them held.
+            for changed in (message for sale in outcome.sales for message in sale.seats_changed()):
+                body = wire.encode_domain_event(changed)
+                await self._publish(topology.SEAT_CHANGES, str(event_id), changed.type, body)
             for reply_to, replies in _by_asker(outcome).items():
                 await self._publish(
                     topology.REPLIES, reply_to, wire.REPLIES_TYPE, wire.encode_replies(replies), expires=True
                 )
-            if outcome.seat_changes:
-                await self._tell_of_seats(event_id, outcome)
-                await self._tell_of_sales(event_id, outcome)
-
-    async def _tell_of_seats(self, event_id: EventId, outcome: Outcome) -> None:
-        changed = SeatsChanged.model_construct(
-            event_id=event_id,
-            first_seq=outcome.first_seq,
-            last_seq=outcome.last_seq,
-            changes=tuple(outcome.seat_changes),
-        )
-        await self._publish(topology.SEAT_CHANGES, str(event_id), changed.type, wire.encode_domain_event(changed))
+            await self._tell_of_sales(event_id, outcome)
 
     async def _tell_of_sales(self, event_id: EventId, outcome: Outcome) -> None:
         sold = [(order, seats) for sale in outcome.sales for order, seats in sale.sold_orders]

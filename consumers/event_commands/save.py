@@ -25,9 +25,9 @@ from db import sale as records
 from db.postgres import Transaction
 
 
-async def save_sale(tx: Transaction, sale: Sale, *, settings: Settings) -> int:
-    """Write everything the batch changed; returns the event's last ledger number. Raises StaleWrite, and PostgreSQL's
-    own refusals (a seat sold twice violates an index) before anything is committed."""
+async def save_sale(tx: Transaction, sale: Sale, *, settings: Settings) -> None:
+    """Write everything the batch changed. Raises StaleWrite, and PostgreSQL's own refusals (a seat sold twice violates an
+    index) before anything is committed."""
     event_id = sale.terms.event_id
     await _save_holds(tx, event_id, sale)
     await _save_orders(tx, event_id, sale)
@@ -39,7 +39,7 @@ async def save_sale(tx: Transaction, sale: Sale, *, settings: Settings) -> int:
         at=sale.now,
         rows=[(a.command_id, a.request_hash, a.reply.model_dump_json(by_alias=True)) for a in sale.new_answers],
     )
-    last_seq = await _append_ledger(tx, event_id, sale)
+    await _append_ledger(tx, event_id, sale)
     await outbox.record_messages(
         tx,
         [
@@ -47,7 +47,6 @@ async def save_sale(tx: Transaction, sale: Sale, *, settings: Settings) -> int:
             for domain_event in domain_events_of(event_id, sale.outgoing)
         ],
     )
-    return last_seq
 
 
 def domain_events_of(event_id: EventId, outgoing: Outgoing) -> Iterable[AnyDomainEvent]:
@@ -111,8 +110,8 @@ async def _save_sold(tx: Transaction, event_id: EventId, sale: Sale) -> None:
     )
 
 
-async def _append_ledger(tx: Transaction, event_id: EventId, sale: Sale) -> int:
-    return await records.append_ledger(
+async def _append_ledger(tx: Transaction, event_id: EventId, sale: Sale) -> None:
+    await records.append_ledger(
         tx,
         event_id,
         last_seq=sale.ledger_seq,

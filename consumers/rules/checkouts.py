@@ -22,7 +22,8 @@ WHILE_PAYING = datetime(9999, 12, 31, tzinfo=UTC)
 
 
 def decide_checkout(sale: Sale, command: Checkout) -> AnyReply:
-    """T1: the hold is alive, yours and unpaid; from here on it is being paid."""
+    """T1: the hold is alive, yours and unpaid; from here on it is being paid. That it is alive is pass enough: whoever was let
+    in may finish, whatever their waiting room says by now."""
     earlier = sale.orders.get(OrderId(command.command_id))
     if earlier is not None:
         return _the_same_answer(sale, command, earlier)

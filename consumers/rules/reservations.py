@@ -1,4 +1,8 @@
-"""May this user hold these seats, keep them longer, or give them back?"""
+"""May this user hold these seats, keep them longer, or give them back?
+
+Of an event in high demand seats are held only for whom its waiting room has let in. Everything after that needs no pass,
+the checkout neither: a live hold is the proof that its owner was let in, and lasts longer than a turn may.
+"""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -15,12 +19,14 @@ def decide_reserve_seats(sale: Sale, command: ReserveSeats) -> AnyReply:
     earlier = sale.holds.get(HoldId(command.command_id))
     if earlier is not None:
         return _the_same_answer(sale, command, earlier)
-    closed = _why_not_open(sale)
-    if closed is not None:
-        return Rejected(code=closed)
+    shut = _why_not_open(sale) or _why_not_let_in(sale, command.user_id)
+    if shut is not None:
+        return Rejected(code=shut)
     seat_ids = command.seat_ids or sale.chosen_seat_ids.get(command.command_id, ())
     if not seat_ids:
         return Rejected(code=RejectionCode.NOT_ENOUGH_SEATS)
+    if sale.hold_count_of(command.user_id) >= sale.terms.live_holds_max:
+        return Rejected(code=RejectionCode.TOO_MANY_HOLDS)
     if sale.seat_count_of(command.user_id) + len(seat_ids) > sale.terms.ticket_limit:
         return Rejected(code=RejectionCode.TICKET_LIMIT_EXCEEDED)
     unknown = [seat_id for seat_id in seat_ids if seat_id not in sale.seats]
@@ -81,6 +87,15 @@ def _why_not_open(sale: Sale) -> RejectionCode | None:
     if sale.is_over():
         return RejectionCode.SALE_CLOSED
     return None
+
+
+def _why_not_let_in(sale: Sale, user_id: UserId) -> RejectionCode | None:
+    if not sale.terms.high_demand:
+        return None
+    is_admitted = sale.admitted.get(user_id)
+    if is_admitted is None:
+        return RejectionCode.ADMISSION_UNKNOWN
+    return None if is_admitted else RejectionCode.NOT_ADMITTED
 
 
 def why_not_yours(hold: Hold | None, user_id: UserId, now: datetime) -> Rejected | None:

@@ -4,7 +4,7 @@
 change it in memory; `save_sale` writes what changed. Nothing here knows a clock, a database or a queue.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -20,11 +20,15 @@ from contracts.domain_events import (
     PaymentDue,
     PaymentRequested,
     SeatChange,
+    SeatsChanged,
 )
 from contracts.ids import CommandId, EventId, HoldId, OrderId, SeatId, TicketId, UserId
 from contracts.replies import ANY_REPLY, AnyReply, IssuedTicket, SoldSeat
 
 _NOTHING = Decimal(0)
+
+# A sweep may end thousands of holds in one transaction; so many changes stay well below what a message may weigh.
+CHANGES_PER_MESSAGE_MAX = 5000
 
 
 @dataclass(slots=True)
@@ -124,7 +128,10 @@ class SaleTerms:
     on_sale_at: datetime
     off_sale_at: datetime
     cancelled: bool
+    # Only whom its waiting room has let in may have seats.
+    high_demand: bool
     ticket_limit: int
+    live_holds_max: int
     currency: str
     hold_duration: timedelta
     hold_ceiling: timedelta
@@ -185,9 +192,12 @@ class Sale:
     holds: dict[HoldId, Hold] = field(default_factory=dict)
     orders: dict[OrderId, Order] = field(default_factory=dict)
     seat_counts: dict[UserId, int] = field(default_factory=dict)
+    hold_counts: dict[UserId, int] = field(default_factory=dict)
     answered: dict[CommandId, StoredAnswer] = field(default_factory=dict)
     # What the engine chose for those who asked for the best available seats.
     chosen_seat_ids: Mapping[CommandId, Sequence[SeatId]] = field(default_factory=dict)
+    # What the waiting room says of those who want seats; where it does not answer, of nobody.
+    admitted: Mapping[UserId, bool] = field(default_factory=dict)
     # Who asks, so that the answer to a checkout finds them in a later batch.
     askers: Mapping[CommandId, str | None] = field(default_factory=dict)
 
@@ -213,6 +223,15 @@ class Sale:
     def seat_count_of(self, user_id: UserId) -> int:
         """Seats this user holds or owns, this batch's included."""
         return self.seat_counts.get(user_id, 0)
+
+    def hold_count_of(self, user_id: UserId) -> int:
+        """Live holds of this user, active or being paid, this batch's included."""
+        return self.hold_counts.get(user_id, 0)
+
+    @property
+    def last_seq(self) -> int:
+        """The ledger's last number once this is committed."""
+        return self.ledger_seq + len(self.ledger)
 
     def seats_of(self, hold: Hold) -> list[Seat] | None:
         """The hold's seats in its order, or None when any of them is no longer the hold's."""
@@ -255,6 +274,7 @@ class Sale:
         )
         self.holds[hold_id] = self.changed_holds[hold_id] = hold
         self.seat_counts[command.user_id] = self.seat_count_of(command.user_id) + len(seats)
+        self.hold_counts[command.user_id] = self.hold_count_of(command.user_id) + 1
         self.outgoing.armed.append(DueHold(hold_id, held_until))
         self.seats_reserved_count += len(seats)
         return hold
@@ -290,9 +310,10 @@ class Sale:
             for seat_id in hold.seat_ids
             if (seat := self.seats.get(seat_id)) is not None and seat.hold_id == hold.id
         ]
-        # An expired hold has not counted against its owner's limit since it expired.
+        # An expired hold has not counted against its owner's limits since it expired.
         if hold.user_id in self.seat_counts and (hold.status == "paying" or hold.is_active(self.now)):
             self.seat_counts[hold.user_id] -= len(hold.seat_ids)
+            self.hold_counts[hold.user_id] -= 1
         self.free(still_held, command_id)
         self.mark_hold(hold, status)
 
@@ -337,8 +358,10 @@ class Sale:
         self.changed_orders[order.id] = order
 
     def sell(self, order: Order, seats: list[Seat], command_id: CommandId) -> list[IssuedTicket]:
-        """The seats are the buyer's, with a ticket each."""
+        """The seats are the buyer's, with a ticket each: they count on, their hold does not."""
         order.completed_at = self.now
+        if order.user_id in self.hold_counts:
+            self.hold_counts[order.user_id] -= 1
         for seat in seats:
             seat.held_until, seat.order_id = None, order.id
             self._record(seat, "sold", command_id)
@@ -393,12 +416,21 @@ class Sale:
         self.new_answers.append(answer)
         return reply
 
-    def seat_changes(self) -> list[SeatChange]:
-        """What each seat the batch touched has become, once per seat."""
-        touched = {entry.seat_id for entry in self.ledger}
-        return [
-            SeatChange(seat.id, seat.seat_index, seat.status) for seat_id in touched if (seat := self.seats[seat_id])
-        ]
+    def seats_changed(self) -> Iterator[SeatsChanged]:
+        """What each seat that was touched has become, once per seat, and the ledger's numbers for it.
+
+        One message; of more changes than fit into one, the others follow as changes without numbers of their own.
+        """
+        changes = [SeatChange(s.id, s.seat_index, s.status, s.held_until) for s in self.changed_seats.values()]
+        first_seq = self.ledger_seq + 1
+        for start in range(0, len(changes), CHANGES_PER_MESSAGE_MAX):
+            yield SeatsChanged.model_construct(
+                event_id=self.terms.event_id,
+                first_seq=first_seq,
+                last_seq=self.last_seq,
+                changes=tuple(changes[start : start + CHANGES_PER_MESSAGE_MAX]),
+            )
+            first_seq = self.last_seq + 1
 
     def _record(self, seat: Seat, to_status: str, command_id: CommandId) -> None:
         self.ledger.append(LedgerEntry(seat.id, seat.status, to_status, seat.hold_id, seat.order_id, command_id))

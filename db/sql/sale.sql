@@ -2,8 +2,8 @@
 
 -- name: lock_event
 -- The fence: whoever has this record has the event. Everything below is read after it and is therefore the truth.
-SELECT i.ledger_seq, e.on_sale_date, e.off_sale_date, e.status = 'cancelled' AS cancelled, e.ticket_limit, e.currency,
-       now() AS now
+SELECT i.ledger_seq, e.on_sale_date, e.off_sale_date, e.status = 'cancelled' AS cancelled, e.high_demand,
+       e.ticket_limit, e.currency, now() AS now
   FROM event_inventory i
   JOIN events e ON e.id = i.event_id
  WHERE i.event_id = $1
@@ -54,19 +54,22 @@ SELECT seat_id, pg_try_advisory_xact_lock(hashtextextended($1::uuid::text || sea
 -- One index probe per user. Written as a join or with = ANY, the planner may scan the table instead, and on a table that was
 -- never analysed it did (28 ms for a batch that takes 5).
 SELECT u.user_id,
-       (SELECT coalesce(sum(cardinality(h.seat_ids)), 0)
-          FROM holds h
-         WHERE h.event_id = $1 AND h.user_id = u.user_id
-           AND h.status IN ('active', 'paying') AND (h.status = 'paying' OR h.held_until > now()))
+       live.seat_count
      + (SELECT count(*) FROM tickets t WHERE t.event_id = $1 AND t.user_id = u.user_id AND t.status = 'valid')
-       AS seat_count
-  FROM unnest($2::uuid[]) AS u (user_id);
+       AS seat_count,
+       live.hold_count
+  FROM unnest($2::uuid[]) AS u (user_id)
+ CROSS JOIN LATERAL (
+       SELECT coalesce(sum(cardinality(h.seat_ids)), 0) AS seat_count, count(*) AS hold_count
+         FROM holds h
+        WHERE h.event_id = $1 AND h.user_id = u.user_id
+          AND h.status IN ('active', 'paying') AND (h.status = 'paying' OR h.held_until > now())) AS live;
 
 -- name: read_answers
 SELECT command_id, request_hash, reply FROM command_inbox WHERE event_id = $1 AND command_id = ANY($2::uuid[]);
 
 -- name: read_seat_map
-SELECT id, seat_index, section, row, status, held_until
+SELECT id, section, row, kind, status, held_until
   FROM seats
  WHERE event_id = $1
  ORDER BY seat_index;

@@ -14,3 +14,27 @@ SELECT id, email, name, role, created_at, password_hash
 SELECT id, email, name, role, created_at
   FROM users
  WHERE id = $1;
+
+-- name: made_after
+SELECT id
+  FROM users
+ WHERE id = ANY ($1::uuid[]) AND created_at > $2;
+
+-- name: lock_first_admin
+-- Any number will do, as long as it is always this one: of two who ask at once the second finds an administrator.
+SELECT pg_advisory_xact_lock(7262013);
+
+-- name: make_first_admin
+-- An account that exists keeps its password and its name. xmax is 0 in a record that this statement has inserted.
+INSERT INTO users (id, email, password_hash, name, role)
+SELECT $1, $2, $3, $4, 'admin'
+ WHERE NOT EXISTS (SELECT FROM users WHERE role = 'admin')
+    ON CONFLICT (email) DO UPDATE
+   SET role = 'admin', updated_at = now()
+RETURNING id, email, name, role, created_at, xmax = 0 AS is_new;
+
+-- name: list_admins
+SELECT id, email, name, role, created_at
+  FROM users
+ WHERE role = 'admin'
+ ORDER BY created_at, id;

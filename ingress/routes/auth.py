@@ -9,7 +9,8 @@ from sanic import Blueprint, HTTPResponse, Request
 
 from db.sessions import create_session, destroy_session, read_cookie
 from db.users import User, create_user, find_user, find_user_for_login
-from ingress.gate import Bucket, admitted, admitted_address, session_cookie
+from ingress.gate import Bucket, admitted, admitted_address, admitted_newcomer, session_cookie
+from ingress.operation import Access, operation
 from ingress.passwords import PASSWORD_MAX_BYTES
 from ingress.request_body import RequestModel, read_json
 from ingress.resources import IngressResources, resources_of
@@ -21,6 +22,11 @@ auth = Blueprint("auth", url_prefix="/api/auth")
 # What browsers take for an address: https://html.spec.whatwg.org/multipage/input.html#email-state-(type=email)
 _EMAIL = re.compile(r"[a-z0-9.!#$%&'*+/=?^_`{|}~-]+@[a-z0-9-]+(\.[a-z0-9-]+)+")
 EMAIL_MAX_LENGTH = 254
+# The same for the documentation: of either case, and with the blanks that are taken off.
+_EMAIL_PATTERN = r"^\s*[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+\s*$"
+
+_SETS_THE_COOKIE = {"Set-Cookie": "The session, HttpOnly; send it back with every request."}
+_ANN = {"email": "ann@example.org", "password": "correct horse"}
 
 
 def _normalised_email(text: str) -> str:
@@ -46,9 +52,13 @@ def _stripped_name(text: str) -> str:
 class RegisterRequest(RequestModel):
     """A new account."""
 
-    email: Annotated[str, AfterValidator(_normalised_email)]
-    password: Annotated[str, Field(min_length=8, repr=False), AfterValidator(_hashable_password)]
-    name: Annotated[str, Field(max_length=255), AfterValidator(_stripped_name)]
+    email: Annotated[str, Field(json_schema_extra={"pattern": _EMAIL_PATTERN}), AfterValidator(_normalised_email)]
+    password: Annotated[
+        str,
+        Field(min_length=8, repr=False, description=f"at most {PASSWORD_MAX_BYTES} bytes in UTF-8"),
+        AfterValidator(_hashable_password),
+    ]
+    name: Annotated[str, Field(max_length=255, json_schema_extra={"pattern": r"\S"}), AfterValidator(_stripped_name)]
 
 
 class LoginRequest(RequestModel):
@@ -59,9 +69,18 @@ class LoginRequest(RequestModel):
 
 
 @auth.post("/register")
+@operation(
+    access=Access.ANYONE,
+    bucket=Bucket.AUTH,
+    body=RegisterRequest,
+    answers={HTTPStatus.CREATED: User},
+    refusals=(ProblemCode.EMAIL_TAKEN,),
+    headers=_SETS_THE_COOKIE,
+    examples={"a new account": {**_ANN, "name": "Ann"}},
+)
 async def register(request: Request) -> HTTPResponse:
     """Make an account and log in."""
-    await admitted_address(request, Bucket.AUTH)
+    await admitted_newcomer(request)
     wanted = read_json(request, RegisterRequest)
     resources = resources_of(request)
     password_hash = await resources.passwords.hash(wanted.password)
@@ -72,9 +91,18 @@ async def register(request: Request) -> HTTPResponse:
 
 
 @auth.post("/login")
+@operation(
+    access=Access.ANYONE,
+    bucket=Bucket.AUTH,
+    body=LoginRequest,
+    answers={HTTPStatus.OK: User},
+    refusals=(ProblemCode.WRONG_CREDENTIALS,),
+    headers=_SETS_THE_COOKIE,
+    examples={"the account of before": _ANN},
+)
 async def login(request: Request) -> HTTPResponse:
     """Start a session. The answer to a wrong password and to an unknown address is the same, and takes as long."""
-    await admitted_address(request, Bucket.AUTH)
+    await admitted_newcomer(request)
     given = read_json(request, LoginRequest)
     resources = resources_of(request)
     found = await find_user_for_login(resources.pool, given.email.strip().lower())
@@ -85,6 +113,12 @@ async def login(request: Request) -> HTTPResponse:
 
 
 @auth.post("/logout")
+@operation(
+    access=Access.ANYONE,
+    bucket=Bucket.OTHER,
+    answers={HTTPStatus.NO_CONTENT: None},
+    headers={"Set-Cookie": "Takes the session's cookie away."},
+)
 async def logout(request: Request) -> HTTPResponse:
     """End the session, if there is one; the answer is the same either way."""
     await admitted_address(request, Bucket.OTHER)
@@ -94,6 +128,7 @@ async def logout(request: Request) -> HTTPResponse:
 
 
 @auth.get("/me")
+@operation(access=Access.USER, bucket=Bucket.OTHER, answers={HTTPStatus.OK: User})
 async def me(request: Request) -> HTTPResponse:
     """The account of whoever is asking."""
     asker = await admitted(request, Bucket.OTHER)
@@ -114,6 +149,7 @@ async def _end_presented_session(request: Request, resources: IngressResources) 
     presented = session_cookie(request, resources.gate.cookie_name)
     session = read_cookie(presented) if presented else None
     if session is not None:
+        resources.gate.end(session)
         await destroy_session(resources.redis, session)
 
 

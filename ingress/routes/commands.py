@@ -4,31 +4,61 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from uuid import UUID
 
+from pydantic import Field
 from sanic import Blueprint, HTTPResponse, Request
 
 from contracts.ids import CommandId, EventId
 from contracts.rejections import RejectionCode
-from contracts.replies import AnyReply, OrderCompleted, SeatsReserved
+from contracts.replies import (
+    AnyReply,
+    HoldExtended,
+    OrderCompleted,
+    PaymentActionNeeded,
+    SeatsReleased,
+    SeatsReserved,
+)
 from db import command_outcomes
-from ingress.asking import pending
+from ingress.asking import Pending, pending
 from ingress.gate import Bucket, admitted
+from ingress.operation import Access, operation
+from ingress.query import QueryModel, read_query
 from ingress.resources import resources_of
 from ingress.responses import ProblemCode, problem, reply_response
 
 commands = Blueprint("commands", url_prefix="/api")
 
 
+class OutcomeQuery(QueryModel):
+    """Of which event was it?"""
+
+    event_id: UUID | None = Field(None, description="as it stands in Location; without it older outcomes are not found")
+
+
 @commands.get("/commands/<command_id:uuid>")
+@operation(
+    access=Access.OWNER,
+    bucket=Bucket.OTHER,
+    query=OutcomeQuery,
+    answers={
+        HTTPStatus.OK: (SeatsReleased, HoldExtended, PaymentActionNeeded),
+        HTTPStatus.CREATED: (SeatsReserved, OrderCompleted),
+        HTTPStatus.ACCEPTED: Pending,
+    },
+    # Whatever the command itself can be answered with.
+    refusals=tuple(RejectionCode),
+)
 async def find_outcome(request: Request, command_id: UUID) -> HTTPResponse:
     """The command's own answer, with its own status, once there is one; 202 while it may still come."""
     asker = await admitted(request, Bucket.OTHER)
+    query = read_query(request, OutcomeQuery)
+    asked_event_id = EventId(query.event_id) if query.event_id is not None else None
     resources = resources_of(request)
     id_ = CommandId(command_id)
     late = await command_outcomes.find_late_reply(resources.redis, asker.user_id, id_)
     if late is not None:
         return _answered(late)
     note = await command_outcomes.find_note(resources.redis, asker.user_id, id_)
-    event_id = note.event_id if note is not None else _event_id(request)
+    event_id = note.event_id if note is not None else asked_event_id
     if event_id is None:
         return problem(ProblemCode.NOT_FOUND)
     result = await command_outcomes.find_result(resources.pool, event_id, asker.user_id, id_, is_own=note is not None)
@@ -47,10 +77,3 @@ async def find_outcome(request: Request, command_id: UUID) -> HTTPResponse:
 def _answered(reply: AnyReply) -> HTTPResponse:
     made_something = isinstance(reply, SeatsReserved | OrderCompleted)
     return reply_response(reply, accepted=HTTPStatus.CREATED if made_something else HTTPStatus.OK)
-
-
-def _event_id(request: Request) -> EventId | None:
-    try:
-        return EventId(UUID(request.args.get("eventId", "")))
-    except ValueError:
-        return None

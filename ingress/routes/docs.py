@@ -1,86 +1,115 @@
-"""What can be asked of this API, and what does each "no" mean?
+"""Where is this API explained?
 
-One page for people, made from the code that answers: the routes with their docstrings, and every problem code with what
-to do about it. Problems point here by their `type`.
+`/openapi.json` for programs, `/docs` for people, and a page for each problem code, where the `type` of a problem leads.
+All of it is made from the code that answers, once, when it is first asked for.
 """
 
-import html
-import inspect
-from collections.abc import Iterable
+import gzip
+import json
+from functools import cached_property
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
-from sanic import Blueprint, HTTPResponse, Request
+from sanic import Blueprint, HTTPResponse, Request, Sanic
 
-from contracts.rejections import WHAT_TO_DO
-from ingress.responses import STATUS_OF_PROBLEM, STATUS_OF_REJECTION, WHAT_TO_DO_ABOUT, Answer
+from ingress.docs_page import docs_page, problem_page
+from ingress.http_cache import cached_json, entity_tag
+from ingress.openapi import openapi_document
+from ingress.operation import Access, Content, operation
+from ingress.responses import JSON, Answer, ProblemCode, problem
 
 docs = Blueprint("docs")
 
-# Its own style sheet and nothing else; no script at all.
-CONTENT_SECURITY_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
+# The style sheet of our own origin and nothing else; no script at all.
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+STYLE_SHEET = Path(__file__).parents[1] / "docs.css"
+MAX_AGE_SECONDS = 300
 
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color-scheme: light dark }
-table { border-collapse: collapse; width: 100% } td, th { text-align: left; vertical-align: top; padding: .4rem .8rem .4rem 0 }
-tr + tr { border-top: 1px solid #8884 } code { font-family: ui-monospace, monospace }
-"""
+
+class Explained:
+    """The document of an app in the forms it is asked for."""
+
+    def __init__(self, app: "Sanic[Any, Any]") -> None:
+        self.document = openapi_document(app)
+
+    @cached_property
+    def json(self) -> bytes:
+        """For programs."""
+        return json.dumps(self.document, ensure_ascii=False, separators=(",", ":")).encode()
+
+    @cached_property
+    def etag(self) -> str:
+        """Names this version of it."""
+        return entity_tag(self.json)
+
+    @cached_property
+    def gzipped(self) -> bytes:
+        """The same, smaller."""
+        return gzip.compress(self.json)
+
+    @cached_property
+    def page(self) -> str:
+        """For people."""
+        return docs_page(self.document)
+
+
+@docs.get("/openapi.json")
+@operation(
+    access=Access.ANYONE,
+    answers={HTTPStatus.OK: Content(JSON, "This document, OpenAPI 3.1.")},
+    cached=True,
+)
+async def show_openapi(request: Request) -> HTTPResponse:
+    """What can be asked of this API, for programs."""
+    explained = _explained(request)
+    return cached_json(
+        request, explained.json, etag=explained.etag, max_age_seconds=MAX_AGE_SECONDS, gzipped=explained.gzipped
+    )
 
 
 @docs.get("/docs", name="docs")
+@operation(access=Access.ANYONE, answers={HTTPStatus.OK: Content("text/html", "The page.")})
 async def show_docs(request: Request) -> HTTPResponse:
-    """This page."""
-    return _show(request)
+    """The same for people."""
+    return _html(_explained(request).page)
+
+
+@docs.get("/docs.css")
+@operation(access=Access.ANYONE, answers={HTTPStatus.OK: Content("text/css", "The style sheet.")})
+async def show_style_sheet(_: Request) -> HTTPResponse:
+    """How the pages look."""
+    headers = {"cache-control": f"public, max-age={MAX_AGE_SECONDS}"}
+    return Answer(_STYLE, int(HTTPStatus.OK), headers, "text/css; charset=utf-8")
 
 
 @docs.get("/problems/<code:str>", name="problem")
-async def show_problem(request: Request, code: str) -> HTTPResponse:  # noqa: ARG001 -- the page has them all
-    """What a problem's `type` points at."""
-    return _show(request)
+@operation(
+    access=Access.ANYONE,
+    answers={HTTPStatus.OK: Content("text/html", "The page.")},
+    refusals=(ProblemCode.NOT_FOUND,),
+)
+async def show_problem(request: Request, code: str) -> HTTPResponse:
+    """What a problem code means and what to do about it: a problem's `type` leads here."""
+    page = problem_page(_explained(request).document, code)
+    return _html(page) if page is not None else problem(ProblemCode.NOT_FOUND)
 
 
-def _show(request: Request) -> HTTPResponse:
-    page = _page(_routes(request.app), _problems())
-    headers = {"content-security-policy": CONTENT_SECURITY_POLICY}
+def _html(page: str) -> HTTPResponse:
+    headers = {
+        "content-security-policy": CONTENT_SECURITY_POLICY,
+        "cache-control": f"public, max-age={MAX_AGE_SECONDS}",
+    }
     return Answer(page.encode(), int(HTTPStatus.OK), headers, "text/html; charset=utf-8")
 
 
-def _routes(app: Any) -> list[tuple[str, str, str]]:
-    """Method, path and what it does, for every route."""
-    found = []
-    for route in app.router.routes:
-        said = inspect.getdoc(inspect.unwrap(route.handler)) or ""
-        path = "/" + route.path.lstrip("/")
-        found += [(method, path, said) for method in sorted(route.methods - {"HEAD", "OPTIONS"})]
-    return sorted(found, key=lambda one: (one[1], one[0]))
+def _explained(request: Request) -> Explained:
+    context = request.app.ctx
+    if not hasattr(context, "explained"):
+        context.explained = Explained(request.app)
+    return context.explained  # type: ignore[no-any-return]
 
 
-def _problems() -> list[tuple[str, int, str]]:
-    """Code, status and what to do, for every way in which we say no."""
-    rejections = [(code.value, int(status), WHAT_TO_DO[code]) for code, status in STATUS_OF_REJECTION.items()]
-    own = [(code.value, int(status), WHAT_TO_DO_ABOUT[code]) for code, status in STATUS_OF_PROBLEM.items()]
-    return sorted(rejections + own)
-
-
-def _page(routes: Iterable[tuple[str, str, str]], problems: Iterable[tuple[str, int, str]]) -> str:
-    return (
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>Boxoffice API</title><style>{_STYLE}</style>"
-        "<h1>Boxoffice API</h1><p>JSON in camelCase. Unsafe requests take an <code>Idempotency-Key</code>: the same key and"
-        " body get the same answer. <code>202</code> means not known yet: look at <code>Location</code>. Every refusal is"
-        " <code>application/problem+json</code> with a <code>code</code> of the list below.</p>"
-        f"<h2>Requests</h2>{_table(('', 'path', ''), routes)}"
-        f"<h2>Refusals</h2>{_table(('code', 'status', 'what to do'), problems)}"
-    )
-
-
-def _table(heads: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> str:
-    head = "".join(f"<th>{html.escape(text)}" for text in heads)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{_cell(value, is_code=place < 2)}" for place, value in enumerate(row)) for row in rows
-    )
-    return f"<table><tr>{head}{body}</table>"
-
-
-def _cell(value: Any, *, is_code: bool) -> str:
-    text = html.escape(str(value))
-    return f"<code>{text}</code>" if is_code else text
+_STYLE = STYLE_SHEET.read_bytes()

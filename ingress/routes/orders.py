@@ -3,21 +3,31 @@
 import base64
 import json
 from datetime import datetime
+from http import HTTPStatus
 from uuid import UUID
 
+from pydantic import Field
 from sanic import Blueprint, HTTPResponse, Request
 
 from contracts.ids import OrderId
 from contracts.rejections import RejectionCode
 from contracts.value import Value
-from db.orders import OrderSummary, find_order, list_orders
+from db.orders import OrderDetails, OrderSummary, find_order, list_orders
 from ingress.gate import Bucket, admitted
+from ingress.operation import Access, operation
+from ingress.query import QueryModel, read_query
 from ingress.resources import resources_of
 from ingress.responses import ProblemCode, Refusal, json_response, problem
 
 orders = Blueprint("orders", url_prefix="/api")
 
 PAGE_SIZE = 50
+
+
+class OrderQuery(QueryModel):
+    """Which orders?"""
+
+    cursor: str | None = Field(None, max_length=200, description="nextCursor of the page before")
 
 
 class OrderPage(Value):
@@ -28,16 +38,23 @@ class OrderPage(Value):
 
 
 @orders.get("/orders")
+@operation(access=Access.USER, bucket=Bucket.OTHER, query=OrderQuery, answers={HTTPStatus.OK: OrderPage})
 async def list_own_orders(request: Request) -> HTTPResponse:
     """The asker's orders, newest first."""
     asker = await admitted(request, Bucket.OTHER)
-    after = _read_cursor(request.args.get("cursor"))
+    after = _read_cursor(read_query(request, OrderQuery).cursor)
     found = await list_orders(resources_of(request).pool, asker.user_id, after=after, limit=PAGE_SIZE)
     next_cursor = _cursor(found[-1]) if len(found) == PAGE_SIZE else None
     return json_response(OrderPage(orders=tuple(found), next_cursor=next_cursor))
 
 
 @orders.get("/orders/<order_id:uuid>")
+@operation(
+    access=Access.OWNER,
+    bucket=Bucket.OTHER,
+    answers={HTTPStatus.OK: OrderDetails},
+    refusals=(RejectionCode.ORDER_UNKNOWN,),
+)
 async def show_own_order(request: Request, order_id: UUID) -> HTTPResponse:
     """One order with its seats and tickets; somebody else's is as unknown as none."""
     asker = await admitted(request, Bucket.OTHER)

@@ -11,15 +11,20 @@ from typing import Annotated, Protocol
 
 import typer
 
-from ops.bench import scenarios
 from ops.bench.load import find_wrk
 from ops.bench.machine import this_machine
+from ops.bench.measurement import Measurement, Variant
+from ops.bench.reading import measure_availability, measure_map
 from ops.bench.report import Report, as_json, as_markdown, as_screen
-from ops.bench.scenarios import Measurement, Variant
+from ops.bench.scenarios import measure_checkout, measure_hot_seats, measure_reservations, measure_variants
+from ops.bench.searching import measure_search
 from ops.bench.stage import Stage
+from ops.bench.storm import measure_login_storm
+from ops.bench.waiting import measure_room
+from ops.bench.watching import measure_streams
 from ops.stack.screen import console, note, problems_shown, step
 
-VARIANT_SECONDS = 6
+VARIANT_SECONDS = 5
 
 # As many characters as the tables need where no terminal says how wide it is.
 UNKNOWN_WIDTH = 180
@@ -31,20 +36,36 @@ class Part(StrEnum):
     RESERVATIONS = "reservations"
     HOT_SEATS = "hot-seats"
     CHECKOUT = "checkout"
+    AVAILABILITY = "availability"
+    MAP = "map"
+    STREAMS = "streams"
+    LOGIN_STORM = "login-storm"
+    ROOM = "room"
     VARIANTS = "variants"
+    # Last: it fills the catalogue.
+    SEARCH = "search"
 
 
 class Measure(Protocol):
-    """A scenario: what is measured, for so many seconds."""
+    """A scenario: what is measured, each window for so many seconds.
 
-    def __call__(self, stage: Stage, *, seconds: int) -> Measurement: ...
+    It begins with fresh processes, so that the order does not matter.
+    """
+
+    def __call__(self, stage: Stage, *, seconds: int) -> list[Measurement]: ...
 
 
-# Each with the length of its window in seconds.
+# Each with the length of its windows in seconds.
 MEASURED: Mapping[Part, tuple[Measure, int]] = {
-    Part.RESERVATIONS: (scenarios.measure_reservations, 15),
-    Part.HOT_SEATS: (scenarios.measure_hot_seats, 10),
-    Part.CHECKOUT: (scenarios.measure_checkout, 10),
+    Part.RESERVATIONS: (measure_reservations, 12),
+    Part.HOT_SEATS: (measure_hot_seats, 10),
+    Part.CHECKOUT: (measure_checkout, 10),
+    Part.AVAILABILITY: (measure_availability, 5),
+    Part.MAP: (measure_map, 8),
+    Part.STREAMS: (measure_streams, 10),
+    Part.LOGIN_STORM: (measure_login_storm, 8),
+    Part.ROOM: (measure_room, 10),
+    Part.SEARCH: (measure_search, 8),
 }
 
 
@@ -58,7 +79,7 @@ def bench(
         Path | None, typer.Option("--markdown", help="Write the tables here, for a README.")
     ] = None,
 ) -> None:
-    """Measure this machine: reservations, hot seats, checkouts, and where the time goes. It asserts nothing.
+    """Measure this machine: selling, watching, waiting, searching, and where the time goes. It asserts nothing.
 
     Uses servers of its own (stack `bench`, ports from 9800), empties them first and stops them at the end.
     """
@@ -83,15 +104,13 @@ def _measure(parts: list[Part], seconds: int | None) -> Report:
     measurements: list[Measurement] = []
     variants: list[Variant] = []
     with Stage(say=note) as stage:
-        for part, (measure, usual_seconds) in MEASURED.items():
-            if part in parts:
-                with step(part.value):
-                    # Each begins with fresh processes, so that the order does not matter.
-                    stage.start_programs()
-                    measurements.append(measure(stage, seconds=seconds or usual_seconds))
-        if Part.VARIANTS in parts:
-            with step(Part.VARIANTS.value):
-                variants = scenarios.measure_variants(stage, seconds=seconds or VARIANT_SECONDS, say=note)
+        for part in (part for part in Part if part in parts):
+            with step(part.value):
+                if part is Part.VARIANTS:
+                    variants = measure_variants(stage, seconds=seconds or VARIANT_SECONDS, say=note)
+                    continue
+                measure, usual_seconds = MEASURED[part]
+                measurements += measure(stage, seconds=seconds or usual_seconds)
     return Report(this_machine(), _command(parts, seconds), measurements, variants)
 
 

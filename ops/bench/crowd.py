@@ -21,10 +21,13 @@ from db.venues import create_venue
 from ops.bench.load import Ask
 from ops.rush.house import house_of, wait_until_on_sale
 
+RESERVE_PATH, CHECKOUT_PATH = "/api/seats/reserve", "/api/checkout"
+
 SEATS_PER_ASK = 2
 USERS_PER_TRIP = 1000
 # Nobody signs in with it; any text will do where a hash is kept.
 NO_PASSWORD = "*"  # noqa: S105
+CARD = "pm_card_visa"
 
 
 @dataclass(frozen=True)
@@ -37,25 +40,30 @@ class House:
 
 async def open_house(settings: Settings, seat_count: int) -> House:
     """A fresh event, on sale, with the usual ticket limit."""
-    now = datetime.now(UTC)
-    event_id, venue_id = EventId(uuid4()), VenueId(uuid4())
     async with await open_pool(settings, application_name="boxoffice bench", size=2) as pool:
-        async with transaction(pool) as tx:
-            await create_venue(tx, venue_id=venue_id, name="Bench Hall", section_config=house_of(seat_count))
-            await create_event(
-                tx,
-                event_id=event_id,
-                venue_id=venue_id,
-                name=f"Bench of {now:%H:%M:%S}",
-                event_date=now + timedelta(days=30),
-                on_sale_date=now,
-                high_demand=True,
-            )
+        event_id = await add_event(pool, seat_count)
         async with pool.acquire() as connection:
             await analyze_seats(connection)
             seats = await list_seats(connection, event_id)
         await wait_until_on_sale(pool, event_id)
     return House(event_id, [seat.id for seat in seats])
+
+
+async def add_event(pool: Pool, seat_count: int, *, opens_in: timedelta = timedelta()) -> EventId:
+    """A fresh event with the usual ticket limit, whose sale opens so far from now."""
+    now = datetime.now(UTC)
+    event_id, venue_id = EventId(uuid4()), VenueId(uuid4())
+    async with transaction(pool) as tx:
+        await create_venue(tx, venue_id=venue_id, name="Bench Hall", section_config=house_of(seat_count))
+        await create_event(
+            tx,
+            event_id=event_id,
+            venue_id=venue_id,
+            name=f"Bench of {now:%H:%M:%S}",
+            event_date=now + timedelta(days=30),
+            on_sale_date=now + opens_in,
+        )
+    return event_id
 
 
 async def let_in(settings: Settings, count: int) -> list[str]:
@@ -109,13 +117,14 @@ def asks_for_any_pair(house: House, cookies: Sequence[str], count: int, *, chanc
 def asks_to_pay(house: House, holds: Iterator[tuple[str, str]]) -> list[Ask]:
     """A checkout for each (cookie, hold id)."""
     return [
-        Ask(cookie, _json({"eventId": str(house.event_id), "holdId": hold_id, "paymentMethod": "pm_card_visa"}))
+        Ask(CHECKOUT_PATH, _json({"eventId": str(house.event_id), "holdId": hold_id, "paymentMethod": CARD}), cookie)
         for cookie, hold_id in holds
     ]
 
 
 def _reserve(house: House, cookie: str, seat_ids: Sequence[SeatId]) -> Ask:
-    return Ask(cookie, _json({"eventId": str(house.event_id), "seatIds": [str(seat_id) for seat_id in seat_ids]}))
+    wanted = {"eventId": str(house.event_id), "seatIds": [str(seat_id) for seat_id in seat_ids]}
+    return Ask(RESERVE_PATH, _json(wanted), cookie)
 
 
 def _json(body: object) -> str:

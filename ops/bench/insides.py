@@ -13,6 +13,7 @@ READ_SECONDS = 5.0
 
 STEP, STEP_SUM, STEP_COUNT = "step", "boxoffice_engine_step_seconds_sum", "boxoffice_engine_step_seconds_count"
 BATCH_SUM, BATCH_COUNT = "boxoffice_engine_batch_size_sum", "boxoffice_engine_batch_size_count"
+EARLY_REFUSALS = "boxoffice_early_refusals_total"
 GATE_REQUESTS, GATE_BATCHES = "boxoffice_gate_requests_total", "boxoffice_gate_batches_total"
 
 # A sample's name and, of its labels, the step; all others are added up.
@@ -21,13 +22,16 @@ Samples = Mapping[tuple[str, str], float]
 
 @dataclass(frozen=True)
 class Insides:
-    """Means over a window; 0 where nothing happened."""
+    """Means and counts of a window; 0 where nothing happened. Of several ingress workers, those of the one that answered."""
 
+    engine_commands: float
     engine_batch: float
     engine_batches_per_second: float
     # By step, per batch, in milliseconds.
     engine_step_ms: Mapping[str, float]
     gate_batch: float
+    # Reservations that the ingress answered itself, because the seats were gone already.
+    early_refusals: float
 
 
 def read_samples(*ports: int) -> Samples:
@@ -57,10 +61,12 @@ def insides_between(before: Samples, after: Samples, *, seconds: float) -> Insid
 
     steps = [step for name, step in after if name == STEP_SUM]
     return Insides(
+        engine_commands=grown(BATCH_SUM),
         engine_batch=_mean(grown(BATCH_SUM), grown(BATCH_COUNT)),
         engine_batches_per_second=grown(BATCH_COUNT) / seconds,
         engine_step_ms={step: 1000 * _mean(grown(STEP_SUM, step), grown(STEP_COUNT, step)) for step in steps},
         gate_batch=_mean(grown(GATE_REQUESTS), grown(GATE_BATCHES)),
+        early_refusals=grown(EARLY_REFUSALS),
     )
 
 

@@ -1,7 +1,7 @@
 -- What does wrk ask, and what does it hear?
 --
--- Arguments: the path, the folder with one list per thread, and `once` or `again`. A line of a list is a session cookie, a
--- tab and the JSON body of one request. `once`: each line is asked at most once, and a thread that has none left stops.
+-- Arguments: the folder with one list per thread, and `once` or `again`. A line of a list is one request, with \1 for each
+-- CR LF. `once`: each line is asked at most once, and a thread that has none left stops.
 
 local numbered = {}
 
@@ -10,22 +10,18 @@ function setup(thread)
   table.insert(numbered, thread)
 end
 
+-- Written out beforehand: wrk.format walks a table of headers for every request, on the cores that are being measured.
 function init(args)
-  path, again = args[1], args[3] == "again"
-  cookies, bodies, place, ran_out, statuses = {}, {}, 0, false, {}
-  for line in io.lines(args[2] .. "/" .. number .. ".txt") do
-    local cookie, body = line:match("^(.-)\t(.*)$")
-    table.insert(cookies, cookie)
-    table.insert(bodies, body)
+  again = args[2] == "again"
+  requests, place, ran_out, statuses = {}, 0, false, {}
+  for line in io.lines(args[1] .. "/" .. number .. ".txt") do
+    table.insert(requests, (line:gsub("\1", "\r\n")))
   end
-  -- Put together by hand: wrk.format walks a table of headers for every request, on the cores that are being measured.
-  head = "POST " .. path .. " HTTP/1.1\r\nHost: " .. wrk.host .. ":" .. wrk.port
-    .. "\r\nContent-Type: application/json\r\nCookie: session="
 end
 
 function request()
   place = place + 1
-  if place > #bodies then
+  if place > #requests then
     if not again then
       ran_out = true
       wrk.thread:stop()
@@ -33,8 +29,7 @@ function request()
     end
     place = 1
   end
-  local body = bodies[place]
-  return head .. cookies[place] .. "\r\nContent-Length: " .. #body .. "\r\n\r\n" .. body
+  return requests[place]
 end
 
 function response(status)

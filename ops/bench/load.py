@@ -1,7 +1,7 @@
 """What happens when many connections ask at once?
 
 wrk asks, because a load generator in Python would take the cores that it is to measure. What it asks is in lists, one for
-each of its threads (see load.lua): a session cookie and a body to the line.
+each of its threads (see load.lua): a whole request to the line.
 """
 
 import json
@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from ops.stack import StackProblem
 from ops.stack.binaries import may_install
@@ -20,6 +21,8 @@ from ops.stack.binaries import may_install
 SCRIPT = Path(__file__).with_name("load.lua")
 # What load.lua's line begins with; the lines before it are wrk's own.
 MARK = "BENCH "
+# What stands for CR LF in a list, so that a request is a line of it; in no request of ours.
+LINE_END = "\x01"
 
 THREADS = 2
 # Above the longest that a route waits by itself: a slow answer is counted as slow, not as none.
@@ -28,10 +31,32 @@ INSTALL_SECONDS = 300
 
 
 class Ask(NamedTuple):
-    """One request: whose session it comes with, and its JSON body."""
+    """A POST: to which path, with which JSON body, and whose session it comes with, if anybody's."""
 
-    cookie: str
+    path: str
     body: str
+    cookie: str = ""
+
+    def written(self, host: str) -> str:
+        """As it goes over the wire."""
+        whose = f"Cookie: session={self.cookie}\r\n" if self.cookie else ""
+        length = len(self.body.encode())
+        return (
+            f"POST {self.path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n{whose}"
+            f"Content-Length: {length}\r\n\r\n{self.body}"
+        )
+
+
+class Look(NamedTuple):
+    """A GET: of which path, query string included, with which further headers."""
+
+    path: str
+    headers: tuple[tuple[str, str], ...] = ()
+
+    def written(self, host: str) -> str:
+        """As it goes over the wire."""
+        further = "".join(f"{name}: {value}\r\n" for name, value in self.headers)
+        return f"GET {self.path} HTTP/1.1\r\nHost: {host}\r\n{further}\r\n"
 
 
 @dataclass(frozen=True)
@@ -39,8 +64,7 @@ class Load:
     """What was asked, over how many connections, for how long; `repeats`: from the start again when all has been asked."""
 
     url: str
-    path: str
-    asks: Sequence[Ask]
+    asks: Sequence[Ask | Look]
     connections: int
     seconds: int
     repeats: bool = False
@@ -77,7 +101,7 @@ def run_wrk(load: Load) -> Answers:
     """Ask until the time is over; raises StackProblem when wrk is not there or fails."""
     wrk = find_wrk()
     with tempfile.TemporaryDirectory(prefix="boxoffice-bench-") as folder:
-        _write_lists(Path(folder), load.asks)
+        _write_lists(Path(folder), load)
         command = [
             wrk,
             *("--threads", str(THREADS)),
@@ -86,7 +110,7 @@ def run_wrk(load: Load) -> Answers:
             *("--timeout", f"{TIMEOUT_SECONDS}s"),
             *("--script", str(SCRIPT)),
             load.url,
-            *("--", load.path, folder, "again" if load.repeats else "once"),
+            *("--", folder, "again" if load.repeats else "once"),
         ]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -120,9 +144,10 @@ def find_wrk() -> str:
     return found
 
 
-def _write_lists(folder: Path, asks: Sequence[Ask]) -> None:
+def _write_lists(folder: Path, load: Load) -> None:
+    host = urlsplit(load.url).netloc
     for number in range(THREADS):
-        lines = (f"{ask.cookie}\t{ask.body}\n" for ask in asks[number::THREADS])
+        lines = (ask.written(host).replace("\r\n", LINE_END) + "\n" for ask in load.asks[number::THREADS])
         (folder / f"{number}.txt").write_text("".join(lines))
 
 

@@ -5,15 +5,21 @@ The tables are made once, as rows of text; the screen and Markdown only draw the
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 
 from ops.bench.machine import Machine
-from ops.bench.scenarios import IngressParts, Measurement, Proof, Variant
+from ops.bench.measurement import Fact, IngressParts, Measurement, Proof, Target, Variant
+from ops.bench.stage import INGRESS
 
-PERCENTILES = (50, 90, 95, 99)
+PERCENTILES = (50, 95, 99)
+# Two columns each: more do not fit side by side.
+SHARES_PER_TABLE = 3
+# Per cent; a process that used less in each window of a table is not in it.
+SHARE_MIN = 0.05
 
 INGRESS_PARTS: Mapping[str, Callable[[IngressParts], float]] = {
     "HTTP": lambda parts: parts.http,
@@ -74,42 +80,65 @@ def as_json(report: Report) -> dict[str, Any]:
 def _tables(report: Report) -> Iterator[Lines]:
     if report.measurements:
         yield _figures(report.measurements)
-        yield _shares(report.measurements)
-        yield _insides(report.measurements)
+    if any(one.targets for one in report.measurements):
+        yield _targets(report.measurements)
+    for first in range(0, len(report.measurements), SHARES_PER_TABLE):
+        yield _shares(report.measurements[first : first + SHARES_PER_TABLE])
+    sales = [one for one in report.measurements if one.insides.engine_commands]
+    if sales:
+        yield _insides(sales)
     if report.variants:
         yield _variants(report.variants)
 
 
 def _figures(measurements: Sequence[Measurement]) -> Lines:
-    headings = ("scenario", "answers/s", *(f"p{percentile}" for percentile in PERCENTILES), "by status, per second")
+    headings = ("scenario", "answers/s", "of bare HTTP", *(f"p{percentile}" for percentile in PERCENTILES))
     rows = [
         (
             _title(one),
             f"{one.answers.per_second:,.0f}",
+            _of_bare_http(one),
             *(_milliseconds(one.answers.latency_ms[percentile]) for percentile in PERCENTILES),
+            f"{one.shares.microseconds_per(INGRESS, one.answers.count):,.0f} µs",
             _statuses(one),
             _errors(one),
             _verdict(one.proof),
+            ", ".join(map(_fact, one.facts)),
         )
         for one in measurements
     ]
-    return Lines("Figures", (*headings, "errors", "proof"), rows)
+    further = ("ingress per answer", "by status, per second", "errors", "proof", "besides")
+    return Lines("Figures", (*headings, *further), rows)
+
+
+def _targets(measurements: Sequence[Measurement]) -> Lines:
+    rows = [
+        (one.name, target.what, _amount(target.found, target.unit), _bound(target), _met(target))
+        for one in measurements
+        for target in one.targets
+    ]
+    return Lines("Targets", ("scenario", "figure", "found", "target", "met"), rows)
 
 
 def _shares(measurements: Sequence[Measurement]) -> Lines:
-    groups = list(dict.fromkeys(group for one in measurements for group in one.shares.by_group))
+    used = {group for one in measurements for group in one.shares.by_group if one.shares.percent(group) >= SHARE_MIN}
+    groups = [group for group in dict.fromkeys(chain(*(one.shares.by_group for one in measurements))) if group in used]
     headings = ["CPU of"]
     for one in measurements:
         headings += [one.name, "per answer"]
     rows = [[group] for group in groups]
     for one in measurements:
         for row, group in zip(rows, groups, strict=True):
-            row += [
-                f"{one.shares.percent(group):.1f} %",
-                f"{one.shares.microseconds_per(group, one.answers.count):,.0f} µs",
-            ]
+            row += _share(one, group)
     rows.append(["nobody (idle)", *(text for one in measurements for text in (f"{one.shares.idle_percent:.1f} %", ""))])
     return Lines(f"Shares of the {measurements[0].shares.cores} cores in the measured window", headings, rows)
+
+
+def _share(one: Measurement, group: str) -> tuple[str, str]:
+    """Of the machine, and for each answer; nothing where it did not run."""
+    if group not in one.shares.by_group:
+        return "", ""
+    return f"{one.shares.percent(group):.1f} %", f"{one.shares.microseconds_per(group, one.answers.count):,.0f} µs"
 
 
 def _insides(measurements: Sequence[Measurement]) -> Lines:
@@ -133,8 +162,6 @@ def _ingress_rows(measurements: Sequence[Measurement]) -> Iterator[list[str]]:
         return
     for name, part in INGRESS_PARTS.items():
         yield [f"of the ingress, per answer: {name}", *("" if one is None else f"{part(one):,.0f} µs" for one in parts)]
-    ratios = ("" if one is None else f"{one.of_bare_http:.2f}" for one in parts)
-    yield ["answers for each one of bare HTTP (401) in the same minute", *ratios]
 
 
 def _variants(variants: Sequence[Variant]) -> Lines:
@@ -156,7 +183,14 @@ def _variants(variants: Sequence[Variant]) -> Lines:
 
 
 def _title(one: Measurement) -> str:
-    return f"{one.name} ({one.connections} connections, {one.answers.seconds:.0f} s)"
+    return f"{one.name} ({one.load}, {one.answers.seconds:.0f} s)"
+
+
+def _of_bare_http(one: Measurement) -> str:
+    """Answers for each one of bare HTTP, and how many those were: the machine's worth in that minute."""
+    if one.bare_http is None or one.of_bare_http is None:
+        return ""
+    return f"{one.of_bare_http:.2f} of {one.bare_http.per_second:,.0f}"
 
 
 def _milliseconds(value: float) -> str:
@@ -172,12 +206,33 @@ def _errors(one: Measurement) -> str:
     return ", ".join([*found, *(["ran out of asks"] if one.answers.ran_out else [])]) or "none"
 
 
-def _verdict(proof: Proof) -> str:
+def _verdict(proof: Proof | None) -> str:
+    if proof is None:
+        return ""
     found = "no difference" if proof.is_clean else f"{proof.difference_count} DIFFERENCES"
     money = ", the provider's money included" if proof.is_money_compared else ""
     seats = ", ".join(f"{count:,} {status}" for status, count in sorted(proof.seats_by_status.items()))
     settled = "" if proof.settled_seconds is None else f"; all paid {proof.settled_seconds:.1f} s after the last answer"
     return f"{found}{money} ({seats}){settled}"
+
+
+def _bound(target: Target) -> str:
+    return f"{'≥' if target.is_floor else '<'} {_amount(target.bound, target.unit)}"
+
+
+def _met(target: Target) -> str:
+    if target.is_spoilt:
+        return f"NO: {target.spoilt_by:.0f} % were answered otherwise"
+    return "yes" if target.is_met else "NO"
+
+
+def _fact(fact: Fact) -> str:
+    return f"{fact.what}: {_amount(fact.value, fact.unit)}"
+
+
+def _amount(value: float, unit: str) -> str:
+    number = f"{value:,.0f}" if value >= 100 or value == round(value) else f"{value:.1f}"
+    return f"{number} {unit}".rstrip()
 
 
 def _drawn(lines: Lines) -> Table:
@@ -200,6 +255,8 @@ def _measurement_json(one: Measurement) -> dict[str, Any]:
     return {
         **asdict(one),
         "answers_per_second": one.answers.per_second,
+        "of_bare_http": one.of_bare_http,
+        "targets_met": [target.is_met for target in one.targets],
         "cpu_percent": {group: one.shares.percent(group) for group in one.shares.by_group},
         "cpu_microseconds_per_answer": {
             group: one.shares.microseconds_per(group, count) for group in one.shares.by_group

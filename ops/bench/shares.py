@@ -1,4 +1,4 @@
-"""Which process used how much of the machine?
+"""Which process uses how much of the machine?
 
 Linux counts the CPU time of every process in /proc, in ticks of 10 ms: exact enough for a window of seconds. What a group
 of processes used is the difference of two snapshots.
@@ -13,7 +13,9 @@ from pathlib import Path
 
 from ops.stack.processes import CLOCK_TICKS, Process
 
-LOAD_GENERATOR = "wrk (load generator)"
+LOAD_GENERATOR = "load generator (wrk, bench)"
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
 OTHERS = "everything else on this machine"
 
 # Of /proc/<pid>/stat, counted from the state: user, system, and the same of children that have ended and been waited for.
@@ -48,6 +50,11 @@ class Shares:
         """CPU time for each of `count` answers."""
         return 1e6 * self.by_group[group] / count if count else 0.0
 
+    def milliseconds_of_ours_per(self, count: int, *, of: int) -> float:
+        """CPU time of all our processes, servers included, for each `count` of `of` answers; not of those who ask."""
+        ours = sum(used for group, used in self.by_group.items() if group not in (LOAD_GENERATOR, OTHERS))
+        return 1e3 * ours * count / of if of else 0.0
+
     @property
     def idle_percent(self) -> float:
         """What nobody used."""
@@ -55,12 +62,12 @@ class Shares:
 
 
 def take_snapshot(groups: Mapping[str, Process]) -> Snapshot:
-    """What the group of each leader has used by now, and wrk, which is our child and has been waited for."""
+    """What the group of each leader has used by now, and those who ask: we, and wrk, our child that has been waited for."""
     by_group = {name: sum(map(_cpu_seconds, leader.family())) for name, leader in groups.items()}
-    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    asking = map(resource.getrusage, (resource.RUSAGE_CHILDREN, resource.RUSAGE_SELF))
     return Snapshot(
         at=time.monotonic(),
-        by_group={LOAD_GENERATOR: ended.ru_utime + ended.ru_stime, **by_group},
+        by_group={LOAD_GENERATOR: sum(used.ru_utime + used.ru_stime for used in asking), **by_group},
         machine=machine_seconds(Path("/proc/stat").read_text()),
     )
 
@@ -70,6 +77,11 @@ def shares_between(before: Snapshot, after: Snapshot, *, cores: int | None = Non
     used = {name: after.by_group[name] - earlier for name, earlier in before.by_group.items()}
     others = max(0.0, after.machine - before.machine - sum(used.values()))
     return Shares(seconds=after.at - before.at, cores=cores or os.cpu_count() or 1, by_group={**used, OTHERS: others})
+
+
+def resident_bytes(leader: Process) -> int:
+    """The memory that this process and those under it have in use now."""
+    return sum(map(_resident_bytes, leader.family()))
 
 
 def process_seconds(stat: str) -> float:
@@ -89,3 +101,10 @@ def _cpu_seconds(process: Process) -> float:
         return process_seconds(Path(f"/proc/{process.pid}/stat").read_text())
     except (FileNotFoundError, ProcessLookupError):  # it ended meanwhile; its parent has its time
         return 0.0
+
+
+def _resident_bytes(process: Process) -> int:
+    try:
+        return int(Path(f"/proc/{process.pid}/statm").read_text().split()[1]) * PAGE_BYTES
+    except (FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+        return 0

@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
@@ -20,7 +20,7 @@ STACK_NAME, PORT_BASE = "bench", 9800
 SERVERS = ("postgres", "redis", "rabbitmq", "mail")
 
 INGRESS, COMMANDS, PAYMENTS, RELAY = "ingress", "commands (engine)", "payments", "relay"
-BACK_OFFICE, CARETAKERS = "notifications, analytics", "cleanup, lifecycle"
+BACK_OFFICE, CARETAKERS = "notifications, analytics", "cleanup, lifecycle, admissions"
 SIMULATOR, MAIL_CATCHER = "payment simulator", "mail catcher"
 POSTGRES, REDIS, RABBITMQ = "PostgreSQL", "Redis", "RabbitMQ"
 
@@ -74,9 +74,15 @@ class Stage:
         return self._processes | {title: process for title, process in running.items() if process is not None}
 
     @property
-    def metrics_ports(self) -> tuple[int, int]:
-        """Of the ingress and of the commands process."""
-        return self.stack.ports["api"], self.stack.ports["metrics"]
+    def url(self) -> str:
+        """Where the ingress is."""
+        return self.stack.environment()["BOXOFFICE_PUBLIC_URL"]
+
+    @property
+    def metrics_ports(self) -> Sequence[int]:
+        """Of the ingress and of the commands process, of those that run."""
+        names = {INGRESS: "api", COMMANDS: "metrics"}
+        return [self.stack.ports[name] for title, name in names.items() if title in self._processes]
 
     def start_programs(self, variables: Mapping[str, str] | None = None) -> None:
         """Start our processes, with other settings than the defaults if `variables` says so, and wait for them."""
@@ -95,13 +101,19 @@ class Stage:
         self._start(INGRESS, "ingress", ("ingress",), variables)
         self._wait_until_all_answer()
 
-    def stop_programs(self) -> None:
-        """Let them finish, the ingress first."""
-        for name in reversed(self._processes):
-            process = self._processes[name]
-            process.signal(signal.SIGTERM)
-            end(wait_gone([process], timeout_seconds=STOP_SECONDS))
-        self._processes.clear()
+    def stop_programs(self, *, but: str = "") -> None:
+        """Let them finish, the ingress first; all of them, or all but one."""
+        for title in reversed([title for title in self._processes if title != but]):
+            self._stop(title)
+
+    @contextmanager
+    def beside(self, title: str, words: Sequence[str]) -> Iterator[Process]:
+        """A further module of ours runs meanwhile; told to end, it may still finish."""
+        self._start(title, "consumers", (*words,))
+        try:
+            yield self._processes[title]
+        finally:
+            self._stop(title)
 
     def wait_until_consumed(self, queue: str) -> None:
         """Returns when the engine drains this queue; raises StackProblem."""
@@ -111,7 +123,7 @@ class Stage:
             consumers = dict(line.split("\t") for line in lines if "\t" in line)
             if int(consumers.get(queue, "0")) > 0:
                 return
-        raise StackProblem(f"nobody drains {queue} after {START_SECONDS:.0f} s; {self._logs}")
+        raise StackProblem(f"nobody drains {queue} after {START_SECONDS:.0f} s; {self.logs}")
 
     def _start(
         self, title: str, server: str, words: tuple[str, ...], variables: Mapping[str, str] | None = None
@@ -124,15 +136,20 @@ class Stage:
             log=self.stack.folder / "logs" / f"{name}.log",
         )
 
+    def _stop(self, title: str) -> None:
+        process = self._processes.pop(title)
+        process.signal(signal.SIGTERM)
+        end(wait_gone([process], timeout_seconds=STOP_SECONDS))
+
     def _wait_until_all_answer(self) -> None:
         give_up_at = time.monotonic() + START_SECONDS
-        api, metrics = self.metrics_ports
-        looks = ((api, "/ready"), (metrics, "/metrics"), (self.stack.ports["payments"], "/"))
+        ports = self.stack.ports
+        looks = ((ports["api"], "/ready"), (ports["metrics"], "/metrics"), (ports["payments"], "/"))
         for port, path in looks:
             while (status := http_status(HOST, port, path)) is None or status >= 500:
                 dead = [name for name, process in self._processes.items() if not process.is_alive()]
                 if dead or time.monotonic() > give_up_at:
-                    raise StackProblem(f"{', '.join(dead) or f'port {port}'} does not answer; {self._logs}")
+                    raise StackProblem(f"{', '.join(dead) or f'port {port}'} does not answer; {self.logs}")
                 time.sleep(LOOK_SECONDS)
 
     def _environment(self, variables: Mapping[str, str]) -> dict[str, str]:
@@ -146,7 +163,8 @@ class Stage:
         return read.model_copy(update={"statement_timeout_seconds": 300.0, "idle_transaction_timeout_seconds": 300.0})
 
     @property
-    def _logs(self) -> str:
+    def logs(self) -> str:
+        """Words that say where to look when something is wrong."""
         return f"the logs are in {self.stack.folder / 'logs'}"
 
 

@@ -16,6 +16,9 @@ from ops.rush.tally import CHECKOUT, RELEASE, RESERVE, Tally
 GOOD_CARD = "pm_card_visa"
 BAD_CARD = "pm_card_chargeDeclined"
 
+# Somebody in a wheelchair, and whoever comes with them.
+PAIR = 2
+
 # When there is nothing left: seats may still come back from those who do not pay.
 SOLD_OUT_PAUSE_SECONDS = 1.0
 
@@ -44,6 +47,7 @@ class Buyer:
         self._history = history
         self._chance = chance
         self._wanted_max = SEATS_WANTED_MAX
+        self._needs_wheelchair_place = False
 
     async def buy(self) -> None:
         """Reserve and pay, again and again, with one account after the other, until the rush is over."""
@@ -57,7 +61,7 @@ class Buyer:
                 answer = await self._reserve(account)
                 if answer.status == 201:
                     await self._decide(answer.body, account)
-                elif answer.code == "ticket_limit_exceeded":
+                elif answer.code in ("ticket_limit_exceeded", "too_many_holds"):
                     account = self._accounts.take()
                 else:
                     await self._choose_differently(answer)
@@ -66,7 +70,11 @@ class Buyer:
 
     async def _reserve(self, account: Account) -> Answer:
         count = self._chance.randint(1, min(self._wanted_max, SEATS_WANTED_MAX - account.seat_count))
-        answer = await self._shop.ask(RESERVE, "POST", "/api/seats/reserve", self._choice(count), account)
+        choice = self._choice(count)
+        if self._needs_wheelchair_place and account.seat_count + PAIR <= SEATS_WANTED_MAX:
+            choice = {"bestAvailable": {"count": PAIR, "accessible": True}}
+        body = {"eventId": self._event_id, **choice}
+        answer = await self._shop.ask(RESERVE, "POST", "/api/seats/reserve", body, account)
         self._tally.attempt_count += 1
         self._tally.hold_count += answer.status == 201
         return answer
@@ -77,8 +85,7 @@ class Buyer:
             seat_ids = self._seats.any_of(count, self._chance)
         elif self._chance.random() < BY_ID_SHARE:
             seat_ids = self._seats.neighbours(count, self._chance)
-        choice: dict[str, Any] = {"seatIds": seat_ids} if seat_ids else {"bestAvailable": {"count": count}}
-        return {"eventId": self._event_id, **choice}
+        return {"seatIds": seat_ids} if seat_ids else {"bestAvailable": {"count": count}}
 
     async def _choose_differently(self, answer: Answer) -> None:
         if answer.status != 409:
@@ -92,6 +99,9 @@ class Buyer:
         if answer.code == "not_enough_seats" or self._plan.hot_seat_count:
             # Better fewer than none.
             self._wanted_max = max(1, self._wanted_max // 2)
+        if answer.code == "not_enough_seats":
+            # The others are gone. Somebody comes in a wheelchair, and the next one does not.
+            self._needs_wheelchair_place = self._seats.has_kept_seats and not self._needs_wheelchair_place
 
     async def _decide(self, hold: Mapping[str, Any], account: Account) -> None:
         if self._chance.random() >= self._plan.checkout_rate:

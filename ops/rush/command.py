@@ -14,7 +14,7 @@ from rich.console import Console
 
 from contracts.ids import EventId
 from contracts.settings import Settings
-from ops.rush.house import NotOnSale
+from ops.rush.house import HasWaitingRoom, NotOnSale
 from ops.rush.plan import RushPlan
 from ops.rush.report import COULD_NOT_RUN, as_report
 from ops.rush.rush import run_rush
@@ -22,7 +22,7 @@ from ops.stack import Stack
 from ops.verify import UNCHECKABLE, simulator_log_path
 
 # What keeps a rush from being run, and is said in one line.
-UNRUNNABLE = (*UNCHECKABLE, NotOnSale, aiohttp.ClientError, RedisError)
+UNRUNNABLE = (*UNCHECKABLE, NotOnSale, HasWaitingRoom, aiohttp.ClientError, RedisError)
 
 
 def rush(

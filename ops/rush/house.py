@@ -4,11 +4,12 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
+from contracts.house import Section, SectionConfig
 from contracts.ids import EventId, VenueId
 from db.demo import find_event_status
 from db.events import analyze_seats, create_event
 from db.postgres import Pool, transaction
-from db.venues import Section, SectionConfig, create_venue
+from db.venues import create_venue
 from ops.rush.plan import SEATS_WANTED_MAX
 
 SEATS_PER_ROW = 50
@@ -21,6 +22,10 @@ POLL_SECONDS = 0.1
 
 class NotOnSale(Exception):
     """The sale did not open: is lifecycle running?"""
+
+
+class HasWaitingRoom(Exception):
+    """Whoever rushes to this event is stopped at its waiting room; choose an event that is not in high demand."""
 
 
 async def open_house(pool: Pool, seat_count: int) -> EventId:
@@ -38,7 +43,6 @@ async def open_house(pool: Pool, seat_count: int) -> EventId:
             event_date=now + timedelta(days=30),
             on_sale_date=now,
             ticket_limit=SEATS_WANTED_MAX,
-            high_demand=True,
         )
     async with pool.acquire(timeout=5.0) as connection:
         await analyze_seats(connection)

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from contracts.ids import EventId
 from contracts.settings import Settings
-from db.demo import count_seats_by_status, count_undecided, list_sold_seats
+from db.demo import count_seats_by_status, count_undecided, list_free_seats, list_sold_seats
 from db.events import find_event
 from db.postgres import Pool, open_pool
 from db.redis import open_redis
@@ -24,7 +24,7 @@ from ops.rush.accounts import Accounts
 from ops.rush.buyer import Buyer
 from ops.rush.faults import Struck, strike_all
 from ops.rush.history import Acknowledged, count_unheard, find_broken_promises
-from ops.rush.house import open_house, wait_until_on_sale
+from ops.rush.house import HasWaitingRoom, open_house, wait_until_on_sale
 from ops.rush.plan import SEATS_WANTED_MAX, RushPlan
 from ops.rush.report import Outcome
 from ops.rush.seat_map import SeatMap
@@ -53,13 +53,10 @@ class Scene:
     tally: Tally
     history: list[Acknowledged]
     event_id: EventId
+    # What buyers see of the house, and what is to be sold of it.
     seats: SeatMap
+    seat_ids: frozenset[UUID]
     console: Console
-
-    @property
-    def seat_ids(self) -> frozenset[UUID]:
-        """The seats that are to be sold."""
-        return frozenset(UUID(seat_id) for seat_id in self.seats.seat_ids)
 
 
 async def run_rush(
@@ -107,6 +104,7 @@ async def _scene(plan: RushPlan, settings: Settings, console: Console) -> AsyncI
                 await _let_in(accounts, pool, event_id, plan)
                 await wait_until_on_sale(pool, event_id)
                 document = await shop.look(f"/api/events/{event_id}/seats")
+                seats = SeatMap(document, first=plan.hot_seat_count)
             yield Scene(
                 plan=plan,
                 settings=settings,
@@ -116,16 +114,26 @@ async def _scene(plan: RushPlan, settings: Settings, console: Console) -> AsyncI
                 tally=tally,
                 history=[],
                 event_id=event_id,
-                seats=SeatMap(document, first=plan.hot_seat_count),
+                seats=seats,
+                seat_ids=await _to_be_sold(pool, event_id, seats, plan),
                 console=console,
             )
     finally:
         await redis.aclose()
 
 
+async def _to_be_sold(pool: Pool, event_id: EventId, seats: SeatMap, plan: RushPlan) -> frozenset[UUID]:
+    """Those everybody fights for, or all that are free: the database knows the places to stand by name as well."""
+    if plan.hot_seat_count:
+        return frozenset(map(UUID, seats.seat_ids))
+    return await list_free_seats(pool, event_id)
+
+
 async def _let_in(accounts: Accounts, pool: Pool, event_id: EventId, plan: RushPlan) -> None:
     async with pool.acquire(timeout=5.0) as connection:
         event = await find_event(connection, event_id)
+    if event is not None and event.high_demand:
+        raise HasWaitingRoom(f"event {event_id} has a waiting room, which lets nobody rush in: choose another event")
     capacity = event.capacity if event is not None else plan.seat_count
     count = plan.buyer_count + ceil(capacity / SEATS_WANTED_MAX * SPARE_ACCOUNTS)
     await accounts.create(pool, event_id, count, signed_in_count=plan.buyer_count)

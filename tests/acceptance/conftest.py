@@ -12,6 +12,7 @@ from contracts.settings import Settings
 from db.postgres import open_pool
 from ops.stack import APPLICATIONS, SERVERS, Stack
 from tests.builders import OnSale, an_event_on_sale, fresh_database, settings_of
+from tests.conftest import StackInUse
 from tests.eventually import eventually
 
 # One address asks for many buyers here, and passwords are not what these tests are about.
@@ -23,17 +24,21 @@ def running_system(stack: Stack) -> Iterator[Stack]:
     """Everything, started."""
     import asyncio
 
-    system = Stack("acceptance", stack.ports["api"] + 100)
-    system.down()
-    system.empty("payments")  # the provider's books begin with ours, or its old payments would belong to nobody
-    system.up(SERVERS)
+    system = Stack(stack.name.replace("test", "acceptance"), stack.ports["api"] + 100)
+    # Tests that run in several processes share it: the first starts it, the last stops it.
+    use = StackInUse(system)
     try:
-        asyncio.run(fresh_database(system))
-        for name in APPLICATIONS:
-            system.start(name, environment=OVERRIDES)
+        if use.is_first():
+            system.down()
+            system.empty("payments")  # the provider's books begin with ours, or its old payments would belong to nobody
+            system.up(SERVERS)
+            asyncio.run(fresh_database(system))
+            for name in APPLICATIONS:
+                system.start(name, environment=OVERRIDES)
+        use.share()
         yield system
     finally:
-        system.down()
+        use.end()
 
 
 @pytest.fixture

@@ -51,6 +51,8 @@ CONSUMERS_SETTINGS = {
     "relay_poll_seconds": "0.5",
     "lifecycle_poll_seconds": "0.5",
     "sweep_seconds": "1.0",
+    # A shopper goes on reserving while no payment gets through: how many holds that makes is not what is tested.
+    "live_holds_max": "1000",
     "idle_transaction_timeout_seconds": "2.0",
     # A hold of one test must not run out in the middle of another and be a hit of its failpoint.
     "decline_grace_seconds": "600",

@@ -5,7 +5,7 @@ example is an event of its own.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -26,10 +26,12 @@ from redis.asyncio import Redis
 
 from consumers.rules.best_available import SeatRow, choose_best_available
 from contracts.commands import AnyCommand
-from contracts.ids import SeatId, UserId
+from contracts.ids import EventId, SeatId, UserId
 from contracts.replies import AnyReply, Done, Rejected, SeatsReserved
 from contracts.settings import Settings
+from contracts.waiting_room import Phase as RoomPhase
 from db.postgres import open_pool
+from db.waiting_room import Admissions
 from tests.builders import (
     OnSale,
     a_user,
@@ -47,7 +49,7 @@ from tests.builders import (
 from tests.sale_on_paper import payment_refunded, refund, void_payment
 from tests.seat_lock_filters import NoFilter
 
-SEATS, SEATS_PER_ROW, USERS, TICKET_LIMIT = 12, 4, 4, 5
+SEATS, SEATS_PER_ROW, USERS, TICKET_LIMIT, LIVE_HOLDS_MAX = 12, 4, 4, 5, 3
 EXAMPLES, STEPS = 20, 25
 # On a busy machine a round trip may take longer than a sale would wait: the filter must neither give up nor be given up on.
 PATIENT_SECONDS = 10.0
@@ -100,6 +102,8 @@ class SaleModel:
     """What a sale is, in lists and strings. Every method answers as the engine should: one or several words."""
 
     with_filter: bool
+    # Who has been let in, of an event with a waiting room; None of any other.
+    inside: set[int] | None = None
     seats: list[tuple[str, UUID | None]] = field(default_factory=lambda: [("available", None)] * SEATS)
     holds: dict[UUID, HoldModel] = field(default_factory=dict)
     orders: dict[UUID, OrderModel] = field(default_factory=dict)
@@ -114,6 +118,14 @@ class SaleModel:
             self.holds[hold_id].user == user for status, hold_id in self.seats if status == "sold" and hold_id
         )
 
+    def is_in(self, user: int) -> bool:
+        return self.inside is None or user in self.inside
+
+    def too_many(self, user: int, count: int) -> str | None:
+        if sum(hold.user == user and hold.is_live for hold in self.holds.values()) >= LIVE_HOLDS_MAX:
+            return "too_many_holds"
+        return "ticket_limit_exceeded" if self.seat_count(user) + count > TICKET_LIMIT else None
+
     def best(self, count: int) -> tuple[int, ...]:
         rows = [range(start, start + SEATS_PER_ROW) for start in range(0, SEATS, SEATS_PER_ROW)]
         seat_rows = [SeatRow("", "", [SeatId(UUID(int=place)) for place in row]) for row in rows]
@@ -121,16 +133,15 @@ class SaleModel:
         return tuple(seat.int for seat in chosen)
 
     def reserve(self, id_: UUID, user: int, places: tuple[int, ...]) -> set[str]:
+        if not self.is_in(user):
+            return {"not_admitted"}
         if not places:
             return {"not_enough_seats"}
         is_taken = not all(map(self.is_free, places))
-        if self.seat_count(user) + len(places) > TICKET_LIMIT:
+        too_many = self.too_many(user, len(places))
+        if too_many:
             # The rule counts first; the filter knows only seats, and speaks before the rule.
-            return (
-                {"ticket_limit_exceeded", "seats_unavailable"}
-                if is_taken and self.with_filter
-                else {"ticket_limit_exceeded"}
-            )
+            return {too_many, "seats_unavailable"} if is_taken and self.with_filter else {too_many}
         if is_taken:
             return {"seats_unavailable"}
         self.holds[id_] = HoldModel(id_, user, places)
@@ -139,6 +150,8 @@ class SaleModel:
         return {"seats_reserved"}
 
     def reserve_again(self, hold: HoldModel) -> set[str]:
+        if not self.is_in(hold.user):
+            return {"seats_reserved"}  # the filter is asked only about those who are in
         others = [place for place in hold.places if self.seats[place][1] not in (None, hold.id)]
         # The first answer; but the filter does not know that it is a retry, and may say whose seats they are now.
         return {"seats_reserved", "seats_unavailable"} if others and self.with_filter else {"seats_reserved"}
@@ -216,6 +229,9 @@ class SaleModel:
         self._end(order.hold, "converted")
         return {"changed"}
 
+    def has_live_hold(self, user: int) -> bool:
+        return any(hold.user == user and hold.is_live for hold in self.holds.values())
+
     def live_order_of(self, hold: HoldModel) -> OrderModel | None:
         alive = (o for o in self.orders.values() if o.hold is hold and o.status not in ("declined", "cancelled"))
         return next(alive, None)
@@ -225,6 +241,26 @@ class SaleModel:
         for place in hold.places:
             if self.seats[place][1] == hold.id:
                 self.seats[place] = ("available", None)
+
+
+class RoomModel:
+    """The waiting room, as the engine's door meets it: it knows who is in, and what it is told must be so."""
+
+    def __init__(self, sale: SaleModel, users: Sequence[UserId]) -> None:
+        self.sale = sale
+        self.users = users
+
+    async def check(self, _event_id: EventId, user_ids: Sequence[UserId]) -> Admissions:
+        assert self.sale.inside is not None, "an event without a room"
+        return Admissions(RoomPhase.OPEN, tuple(self.users.index(user_id) in self.sale.inside for user_id in user_ids))
+
+    async def extend_lease(self, _event_id: EventId, user_id: UserId, _hold_until_ms: int) -> None:
+        assert self.sale.has_live_hold(self.users.index(user_id))
+
+    async def release(self, _event_id: EventId, user_id: UserId) -> None:
+        assert not self.sale.has_live_hold(self.users.index(user_id))
+
+    async def close(self) -> None: ...
 
 
 # ---- the engine beside it
@@ -261,9 +297,9 @@ class EngineAndModel(RuleBasedStateMachine):
         super().__init__()
         self.world = world
 
-    @initialize(with_redis=st.booleans())
-    def open(self, with_redis: bool) -> None:
-        self.model = SaleModel(with_filter=with_redis)
+    @initialize(with_redis=st.booleans(), with_room=st.booleans())
+    def open(self, with_redis: bool, with_room: bool) -> None:
+        self.model = SaleModel(with_filter=with_redis, inside=set(range(USERS)) if with_room else None)
         self.users: list[UserId] = [a_user() for _ in range(USERS)]
         self.reservations: dict[UUID, AnyCommand] = {}
         self.checkouts: dict[UUID, AnyCommand] = {}
@@ -274,6 +310,8 @@ class EngineAndModel(RuleBasedStateMachine):
                 seats=SEATS,
                 seats_per_row=SEATS_PER_ROW,
                 ticket_limit=TICKET_LIMIT,
+                live_holds_max=LIVE_HOLDS_MAX,
+                high_demand=with_room,
                 redis_timeout_seconds=PATIENT_SECONDS,
             )
         )
@@ -281,6 +319,8 @@ class EngineAndModel(RuleBasedStateMachine):
             # The filter refuses most of what the rules and the database would have to: without it, they must.
             self.world.run(self.sale.close())
             self.sale.engine.seat_locks = NoFilter()  # type: ignore[assignment]
+        self.world.run(self.sale.engine.door.close())
+        self.sale.engine.door.rooms = RoomModel(self.model, self.users)  # type: ignore[assignment]
 
     def ask(self, command: AnyCommand, expected: set[str]) -> AnyReply | None:
         """The engine's reply, which must be one of those the model expects."""
@@ -321,6 +361,12 @@ class EngineAndModel(RuleBasedStateMachine):
     @rule(which=whichever, user=somebody)
     def want_what_somebody_has_or_had(self, which: int, user: int) -> None:
         self.reserve(user, self.one_hold(which).places)
+
+    @precondition(lambda self: self.model.inside is not None)
+    @rule(user=somebody)
+    def come_or_go(self, user: int) -> None:
+        assert self.model.inside is not None
+        self.model.inside ^= {user}
 
     @rule(user=somebody, places=some_places)
     def buy(self, user: int, places: tuple[int, ...]) -> None:

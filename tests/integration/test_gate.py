@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -15,7 +16,7 @@ from contracts.settings import Settings
 from db.rate_limits import REQUESTS_PER_MINUTE, Bucket, bucket_key, limits
 from db.redis import address_tag, user_tag
 from db.sessions import Role, create_session, destroy_session, read_cookie, session_key
-from ingress.gate import Asker, Budget, Gate, Refused
+from ingress.gate import Asker, Budget, Gate, Refused, rate_limit_line
 from tests.eventually import eventually
 from tests.faults.tcp_proxy import TcpProxy
 
@@ -192,46 +193,161 @@ async def test_without_redis_the_answer_is_unavailable_at_once(settings: Setting
     await gate.close()
 
 
-async def test_a_frozen_redis_costs_one_wait_for_all(settings: Settings, redis: Redis) -> None:
+@asynccontextmanager
+async def a_gate_behind_a_proxy(settings: Settings) -> AsyncIterator[tuple[Gate, TcpProxy]]:
     server = urlsplit(settings.redis_url)
     async with TcpProxy(server.hostname or "127.0.0.1", server.port or 6379) as proxy:
         path = f"redis://127.0.0.1:{proxy.port}{server.path}"
         gate = Gate(settings.model_copy(update={"redis_url": path, "gate_batch_max": 16, "rate_limit_multiplier": 1.0}))
-        cookie = await a_session(redis)
+        yield gate, proxy
+        await gate.close()
+
+
+def away(proxy: TcpProxy) -> None:
+    proxy.refuse()
+    proxy.cut()
+
+
+async def test_a_frozen_redis_costs_one_wait_for_all(settings: Settings, redis: Redis) -> None:
+    async with a_gate_behind_a_proxy(settings) as (gate, proxy):
+        cookie, stranger = await a_session(redis), await a_session(redis)
         assert admitted_count(await passes(gate, cookie, Bucket.RESERVE, times=1)) == 1
 
         proxy.black_hole()
         started = time.monotonic()
         # Thirteen batches, of which only the first waits.
-        answers = await passes(gate, cookie, Bucket.OTHER, times=200)
+        answers = await passes(gate, stranger, Bucket.OTHER, times=200)
         assert set(answers) == {Refused("unavailable", 5)}
         assert 0.2 < time.monotonic() - started < 1
         assert proxy.fired
 
         proxy.forward()
-        assert await eventually(lambda: _passes_again(gate, cookie))
+        assert await eventually(lambda: _passes_again(gate, stranger))
         # The late answers of the first batch were not taken for those of another request.
         other = await a_session(redis, role="admin")
         asker = await gate.admit(other, Bucket.OTHER)
         assert isinstance(asker, Asker)
         assert (asker.session, asker.role) == (read_cookie(other), "admin")
-        await gate.close()
 
 
 async def test_a_redis_that_comes_back_is_noticed(settings: Settings, redis: Redis) -> None:
-    server = urlsplit(settings.redis_url)
-    async with TcpProxy(server.hostname or "127.0.0.1", server.port or 6379) as proxy:
-        path = f"redis://127.0.0.1:{proxy.port}{server.path}"
-        gate = Gate(settings.model_copy(update={"redis_url": path}))
-        cookie = await a_session(redis)
-        await gate.admit(cookie, Bucket.OTHER)
-        proxy.refuse()
-        proxy.cut()
-        assert await gate.admit(cookie, Bucket.OTHER) == Refused("unavailable", 5)
+    async with a_gate_behind_a_proxy(settings) as (gate, proxy):
+        await gate.admit(await a_session(redis), Bucket.OTHER)
+        away(proxy)
+        stranger = await a_session(redis)
+        assert await gate.admit(stranger, Bucket.OTHER) == Refused("unavailable", 5)
+        assert gate.is_alone
         proxy.forward()
-        assert await eventually(lambda: _passes_again(gate, cookie))
-        await gate.close()
+        assert await eventually(lambda: _passes_again(gate, stranger))
+        assert not gate.is_alone
+
+
+@pytest.mark.parametrize("role", ["user", "admin"])
+async def test_who_was_known_goes_on_without_redis_as_often_as_before(
+    settings: Settings, redis: Redis, role: Role
+) -> None:
+    async with a_gate_behind_a_proxy(settings) as (gate, proxy):
+        cookie = await a_session(redis, role=role)
+        known = await gate.admit(cookie, Bucket.OTHER)
+        assert isinstance(known, Asker)
+        away(proxy)
+        answers = await passes(gate, cookie, Bucket.CHECKOUT, times=8)
+        askers = [answer for answer in answers if isinstance(answer, Asker)]
+        assert {(asker.user_id, asker.role, asker.session) for asker in askers} == {
+            (known.user_id, role, known.session)
+        }
+        assert [asker.budget.remaining for asker in askers] == [4, 3, 2, 1, 0]
+        refused = answers[-1]
+        assert isinstance(refused, Refused)
+        assert refused.reason == "rate_limited"
+        # Watching eats nothing of the right to buy here either.
+        assert admitted_count(await passes(gate, cookie, Bucket.OTHER, times=200)) == 100
+        assert admitted_count(await passes(gate, cookie, Bucket.RESERVE, times=200)) == 20
+
+
+async def test_a_second_session_is_no_second_bucket_without_redis(settings: Settings, redis: Redis) -> None:
+    async with a_gate_behind_a_proxy(settings) as (gate, proxy):
+        user_id = UserId(uuid4())
+        first, second = [await create_session(redis, user_id=user_id, role="user", seconds=60) for _ in range(2)]
+        await asyncio.gather(gate.admit(first, Bucket.OTHER), gate.admit(second, Bucket.OTHER))
+        away(proxy)
+        assert admitted_count(await passes(gate, first, Bucket.CHECKOUT, times=5)) == 5
+        assert admitted_count(await passes(gate, second, Bucket.CHECKOUT, times=5)) == 0
+
+
+async def test_a_guess_is_not_known_because_its_user_is(settings: Settings, redis: Redis) -> None:
+    async with a_gate_behind_a_proxy(settings) as (gate, proxy):
+        cookie = await a_session(redis)
+        other = await a_session(redis)
+        await asyncio.gather(gate.admit(cookie, Bucket.OTHER), gate.admit(other, Bucket.OTHER))
+        away(proxy)
+        # Somebody else's user with one's own secret is nobody either.
+        for guess in (
+            cookie.partition(".")[0] + "." + "A" * 43,
+            other.partition(".")[0] + "." + cookie.partition(".")[2],
+        ):
+            assert await gate.admit(guess, Bucket.OTHER) == Refused("unavailable", 5)
+
+
+async def test_what_redis_has_forgotten_is_over_as_soon_as_redis_is_back(settings: Settings, redis: Redis) -> None:
+    async with a_gate_behind_a_proxy(settings) as (gate, proxy):
+        cookie = await a_session(redis)
+        session = read_cookie(cookie)
+        assert session is not None
+        await gate.admit(cookie, Bucket.OTHER)
+        away(proxy)
+        # Logged out elsewhere, where Redis can be reached.
+        await destroy_session(redis, session)
+        assert isinstance(await gate.admit(cookie, Bucket.OTHER), Asker)
+        proxy.forward()
+        assert await eventually(lambda: _is_nobody(gate, cookie))
+        # And it stays over when Redis goes away again.
+        away(proxy)
+        assert await gate.admit(cookie, Bucket.OTHER) == Refused("unavailable", 5)
+
+
+async def test_a_session_that_ends_here_does_not_go_on_without_redis(settings: Settings, redis: Redis) -> None:
+    async with a_gate_behind_a_proxy(settings) as (gate, proxy):
+        cookie, other = await a_session(redis), await a_session(redis)
+        session = read_cookie(cookie)
+        assert session is not None
+        await asyncio.gather(gate.admit(cookie, Bucket.OTHER), gate.admit(other, Bucket.OTHER))
+        gate.end(session)
+        # Redis had vouched for it just before, and the answer came just after.
+        assert isinstance(await gate.admit(cookie, Bucket.OTHER), Asker)
+        away(proxy)
+        assert await gate.admit(cookie, Bucket.OTHER) == Refused("unavailable", 5)
+        assert isinstance(await gate.admit(other, Bucket.OTHER), Asker)
+
+
+async def test_addresses_are_limited_without_redis_too(settings: Settings) -> None:
+    async with a_gate_behind_a_proxy(settings) as (gate, proxy):
+        away(proxy)
+        mine, other = an_address(), an_address()
+        answers = [await gate.admit_address(mine, Bucket.AUTH) for _ in range(11)]
+        assert [isinstance(answer, Budget) for answer in answers] == [True] * 10 + [False]
+        assert answers[0] == Budget(Bucket.AUTH, 10, 9, 6)
+        assert isinstance(await gate.admit_address(other, Bucket.AUTH), Budget)
+
+
+async def test_readers_are_limited_without_asking_redis(gate: Gate) -> None:
+    mine, other = an_address(), an_address()
+    answers = [gate.admit_reader(mine) for _ in range(601)]
+    assert [isinstance(answer, Budget) for answer in answers] == [True] * 600 + [False]
+    assert isinstance(gate.admit_reader(other), Budget)
+    # Reading is one thing, logging in another.
+    assert isinstance(await gate.admit_address(mine, Bucket.AUTH), Budget)
+    assert gate.coalescer.item_count == 1
+
+
+def test_the_headers_say_what_is_left() -> None:
+    name, value = rate_limit_line(Budget(Bucket.RESERVE, 20, 19, 3))
+    assert b"%b: %b" % (name, value) == b'ratelimit: "reserve";r=19;t=3\r\nratelimit-policy: "reserve";q=20;w=60'
 
 
 async def _passes_again(gate: Gate, cookie: str) -> bool:
     return isinstance(await gate.admit(cookie, Bucket.OTHER), Asker)
+
+
+async def _is_nobody(gate: Gate, cookie: str) -> bool:
+    return await gate.admit(cookie, Bucket.OTHER) == Refused("unauthenticated")

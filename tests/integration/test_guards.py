@@ -76,21 +76,22 @@ async def sale(an_event: AnEvent) -> OnSale:
 
 @pytest.fixture
 async def house(settings: Settings) -> AsyncIterator[OnSale]:
-    """An event in a schema of its own, from which guards can be taken without anybody else noticing, and no Redis."""
-    schema = f"guards_{uuid4().hex}"
-    own = settings.model_copy(update={"postgres_url": f"{settings.postgres_url}?search_path={schema}"})
+    """An event in a database of its own, from which guards can be taken without anybody else noticing, and no Redis."""
+    name = f"guards_{uuid4().hex}"
+    server, _, _ = settings.postgres_url.rpartition("/")
+    own = settings.model_copy(update={"postgres_url": f"{server}/{name}"})
     admin = await asyncpg.connect(settings.postgres_url)
-    await admin.execute(f"CREATE SCHEMA {schema}")
+    await admin.execute(f"CREATE DATABASE {name}")
     try:
         await migrate(own.postgres_url)
-        pool = await open_pool(own, application_name=schema)
+        pool = await open_pool(own, application_name=name)
         house = await an_event_on_sale(own, pool, seats=10)
         await house.close()
         house.engine.seat_locks = NoFilter()  # type: ignore[assignment]
         yield house
         pool.terminate()
     finally:
-        await admin.execute(f"DROP SCHEMA {schema} CASCADE")
+        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
         await admin.close()
 
 

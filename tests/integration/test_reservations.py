@@ -9,6 +9,7 @@ from tests.builders import (
     OnSale,
     a_command_id,
     a_user,
+    check_out,
     count,
     expire,
     extend,
@@ -187,6 +188,93 @@ async def test_two_engines_choosing_the_best_seats_never_choose_the_same(an_even
         )
         replies += [answer.reply for outcome in outcomes for answer in outcome.answered]
     assert count(replies, SeatsReserved) == 30
+    await sale.ledger_agrees_with_seats()
+
+
+STALLS_AND_FLOOR = (
+    {"name": "Floor", "type": "general_admission", "capacity": 120, "price": "30.00"},
+    {
+        "name": "Stalls",
+        "rows": 2,
+        "seatsPerRow": 6,
+        "price": "45.00",
+        "accessible": {"A": [1, 4]},
+        "companion": {"A": [2, 3]},
+    },
+)
+
+
+async def test_places_to_stand_have_neither_row_nor_number(an_event: AnEvent) -> None:
+    sale = await an_event(sections=STALLS_AND_FLOOR)
+    reply = await sale.ask_one(reserve_best(sale.event_id, a_user(), 4, "Floor"))
+    assert isinstance(reply, SeatsReserved)
+    assert {(seat.section, seat.row, seat.seat_number) for seat in reply.seats} == {("Floor", "", "")}
+    assert (len({seat.seat_id for seat in reply.seats}), str(reply.total)) == (4, "120.00")
+    await sale.ledger_agrees_with_seats()
+
+
+async def test_two_engines_fill_the_floor_to_the_last_place(an_event: AnEvent) -> None:
+    sale = await an_event(sections=STALLS_AND_FLOOR)
+    rival = sale.another_engine()
+    replies = []
+    for _ in range(3):
+        outcomes = await asyncio.gather(
+            *(
+                sale.run(*(reserve_best(sale.event_id, a_user(), 3, "Floor") for _ in range(7)), engine=engine)
+                for engine in (sale.engine, rival)
+            )
+        )
+        replies += [answer.reply for outcome in outcomes for answer in outcome.answered]
+    assert count(replies, SeatsReserved) == 40
+    assert rejected_as(replies) == ["not_enough_seats"] * 2
+    await sale.ledger_agrees_with_seats()
+
+
+async def test_places_for_wheelchairs_are_kept_for_those_who_ask(an_event: AnEvent) -> None:
+    sale = await an_event(sections=STALLS_AND_FLOOR)
+    taken = [reserve_best(sale.event_id, a_user(), 1, "Stalls") for _ in range(9)]
+    replies = await sale.ask(*taken)
+    assert rejected_as(replies) == ["not_enough_seats"], "eight of the twelve are for everybody"
+    assert not {
+        seat.seat_number
+        for reply in replies
+        if isinstance(reply, SeatsReserved)
+        for seat in reply.seats
+        if seat.row == "A"
+    } & set("1234")
+    pair = await sale.ask_one(reserve_best(sale.event_id, a_user(), 2, accessible=True))
+    assert isinstance(pair, SeatsReserved)
+    assert [(seat.row, seat.seat_number) for seat in pair.seats] == [("A", "1"), ("A", "2")]
+    by_name = await sale.reserve(a_user(), sale.seats[120 + 2 : 120 + 4])
+    assert isinstance(by_name, SeatsReserved), "whoever names them knows what they are"
+    assert rejected_as([await sale.ask_one(reserve_best(sale.event_id, a_user(), 1, accessible=True))]) == [
+        "not_enough_seats"
+    ]
+    await sale.ledger_agrees_with_seats()
+
+
+async def test_nobody_has_more_live_holds_than_are_allowed_within_a_batch_or_without(an_event: AnEvent) -> None:
+    sale, user = await an_event(live_holds_max=2), a_user()
+    one_by_one = [reserve(sale.event_id, user, [seat]) for seat in sale.seats[:3]]
+    assert rejected_as(await sale.ask(*one_by_one)) == ["too_many_holds"]
+    assert rejected_as([await sale.reserve(user, sale.seats[3:4])]) == ["too_many_holds"]
+    rival = await sale.run(reserve(sale.event_id, user, sale.seats[4:5]), engine=sale.another_engine())
+    assert rejected_as([answer.reply for answer in rival.answered]) == ["too_many_holds"]
+    # The control: it is the cap that refuses, and nothing else.
+    looser = await sale.run(reserve(sale.event_id, user, sale.seats[5:6]), engine=sale.another_engine(live_holds_max=3))
+    assert count([answer.reply for answer in looser.answered], SeatsReserved) == 1
+
+
+async def test_holds_that_are_over_given_back_or_paid_leave_room_for_others(an_event: AnEvent) -> None:
+    sale, user = await an_event(live_holds_max=1), a_user()
+    over = await sale.hold(user, sale.seats[:1])
+    await sale.end_holds_now(over.hold_id)
+    given_back = await sale.hold(user, sale.seats[1:2])
+    await sale.ask_one(release(sale.event_id, user, given_back.hold_id))
+    await sale.buy(user, sale.seats[2:3])
+    paying = await sale.hold(user, sale.seats[3:4])
+    await sale.run(check_out(sale.event_id, user, paying.hold_id))
+    assert rejected_as([await sale.reserve(user, sale.seats[4:5])]) == ["too_many_holds"]
     await sale.ledger_agrees_with_seats()
 
 

@@ -10,8 +10,17 @@ from rich.console import Console
 from ops.bench.insides import Insides, insides_between, parse_samples
 from ops.bench.load import Answers, read_answers
 from ops.bench.machine import Machine, this_machine
+from ops.bench.measurement import (
+    Fact,
+    IngressParts,
+    Measurement,
+    Proof,
+    Target,
+    Variant,
+    rate_of_at_least,
+    slowest_of_95_below,
+)
 from ops.bench.report import Report, as_json, as_markdown, as_screen
-from ops.bench.scenarios import IngressParts, Measurement, Proof, Variant
 from ops.bench.shares import (
     LOAD_GENERATOR,
     OTHERS,
@@ -21,6 +30,8 @@ from ops.bench.shares import (
     process_seconds,
     shares_between,
 )
+from ops.bench.waiting import function_facts, function_target, poll_cost
+from ops.bench.waiting_room import Cost, RoomCosts
 from ops.stack import StackProblem
 from ops.stack.processes import CLOCK_TICKS
 
@@ -42,6 +53,9 @@ boxoffice_engine_step_seconds_sum{{step="load"}} {seconds}
 # TYPE boxoffice_engine_batch_size histogram
 boxoffice_engine_batch_size_count {count}
 boxoffice_engine_batch_size_sum {commands}
+# HELP boxoffice_early_refusals_total reservations for seats that were gone
+# TYPE boxoffice_early_refusals_total counter
+boxoffice_early_refusals_total {early}
 # HELP boxoffice_gate_requests_total requests asked about at the gate
 # TYPE boxoffice_gate_requests_total counter
 boxoffice_gate_requests_total {commands}
@@ -54,7 +68,7 @@ boxoffice_gate_batches_total {count}
 def a_measurement(*, rate: int = 5000, ran_out: bool = False, difference_count: int = 0) -> Measurement:
     return Measurement(
         name="reservations",
-        connections=256,
+        load="256 connections",
         answers=Answers(
             seconds=2.0,
             statuses={201: 2 * rate - 20, 503: 20},
@@ -64,7 +78,12 @@ def a_measurement(*, rate: int = 5000, ran_out: bool = False, difference_count: 
         ),
         shares=Shares(seconds=2.0, cores=2, by_group={"ingress": 1.5, OTHERS: 0.1}),
         insides=Insides(
-            engine_batch=120.0, engine_batches_per_second=40.0, engine_step_ms={"load": 5.2}, gate_batch=31.5
+            engine_commands=9600.0,
+            engine_batch=120.0,
+            engine_batches_per_second=40.0,
+            engine_step_ms={"load": 5.2},
+            gate_batch=31.5,
+            early_refusals=300.0,
         ),
         proof=Proof(difference_count=difference_count, is_money_compared=False, seats_by_status={"held": 10}),
     )
@@ -127,16 +146,17 @@ def test_clocks_that_differ_by_a_tick_make_no_negative_share() -> None:
 
 
 def test_means_are_of_the_window_and_not_since_the_start() -> None:
-    before = parse_samples(METRICS.format(count=10, seconds=1.0, commands=100))
-    after = parse_samples(METRICS.format(count=30, seconds=1.5, commands=4100))
+    before = parse_samples(METRICS.format(count=10, seconds=1.0, commands=100, early=7))
+    after = parse_samples(METRICS.format(count=30, seconds=1.5, commands=4100, early=57))
     insides = insides_between(before, after, seconds=4.0)
     assert insides.engine_batch == insides.gate_batch == 200
     assert insides.engine_batches_per_second == 5
+    assert (insides.engine_commands, insides.early_refusals) == (4000, 50)
     assert insides.engine_step_ms == {"load": pytest.approx(25.0)}
 
 
 def test_a_step_that_did_not_happen_takes_no_time() -> None:
-    page = parse_samples(METRICS.format(count=10, seconds=1.0, commands=100))
+    page = parse_samples(METRICS.format(count=10, seconds=1.0, commands=100, early=7))
     assert insides_between(page, page, seconds=1.0).engine_step_ms == {"load": 0}
 
 
@@ -150,10 +170,81 @@ def test_the_screen_shows_rates_shares_and_what_went_wrong() -> None:
 
 
 def test_the_parts_of_the_ingress_add_up_to_the_whole() -> None:
-    parts = IngressParts(http=61.0, http_and_gate=103.0, all=150.0, of_bare_http=0.25)
+    parts = IngressParts(http=61.0, http_and_gate=103.0, all=150.0)
     text = shown(a_report(replace(a_measurement(), ingress_parts=parts), a_measurement()))
-    for words in ("HTTP", "61 µs", "gate", "42 µs", "command and reply", "47 µs", "0.25"):
+    for words in ("HTTP", "61 µs", "gate", "42 µs", "command and reply", "47 µs"):
         assert words in text
+
+
+def test_a_rate_is_told_beside_what_bare_http_was_worth_in_that_minute() -> None:
+    bare = a_measurement(rate=20_000).answers
+    measured = replace(a_measurement(), bare_http=bare)
+    assert measured.of_bare_http == 0.25
+    assert "0.25 of 20,000" in shown(a_report(measured))
+    assert a_measurement().of_bare_http is None
+
+
+def test_a_target_is_told_beside_what_was_found_met_or_not() -> None:
+    targets = (
+        Target("answers/s", found=5000, bound=12_000, is_floor=True),
+        Target("p95", found=72.5, bound=100, unit="ms"),
+    )
+    assert [target.is_met for target in targets] == [False, True]
+    [row_of_rate, row_of_p95] = [
+        line.split("│")
+        for line in shown(a_report(replace(a_measurement(), targets=targets))).splitlines()
+        if "≥ 12,000" in line or "< 100 ms" in line
+    ]
+    assert [cell.strip() for cell in row_of_rate[2:6]] == ["answers/s", "5,000", "≥ 12,000", "NO"]
+    assert [cell.strip() for cell in row_of_p95[2:6]] == ["p95", "72.5 ms", "< 100 ms", "yes"]
+
+
+def test_what_equals_the_bound_reaches_a_floor_and_not_a_ceiling() -> None:
+    assert Target("answers/s", found=10, bound=10, is_floor=True).is_met
+    assert not Target("p95", found=10, bound=10).is_met
+
+
+def test_quick_noes_meet_no_target() -> None:
+    mostly_busy = replace(a_measurement().answers, statuses={200: 40, 503: 60}, errors={})
+    target = slowest_of_95_below(1000, mostly_busy, wanted=(200,))
+    assert not target.is_met
+    assert "NO: 60 % were answered otherwise" in shown(a_report(replace(a_measurement(), targets=(target,))))
+    assert slowest_of_95_below(1000, mostly_busy, wanted=(200, 503)).is_met
+    assert rate_of_at_least(10, mostly_busy, wanted=(503, 200)).is_met
+
+
+def test_facts_and_a_window_without_proof_are_told() -> None:
+    measured = replace(a_measurement(), proof=None, facts=(Fact("body", 10_241, "bytes"), Fact("early", 97.25, "%")))
+    text = shown(a_report(measured))
+    assert "body: 10,241 bytes, early: 97.2 %" in text
+    assert "difference" not in text
+
+
+def test_polls_cost_what_our_processes_used_and_not_what_asked_or_did_something_else() -> None:
+    used = {LOAD_GENERATOR: 1.0, "ingress": 1.5, "Redis": 0.5, OTHERS: 0.7}
+    shares = Shares(seconds=2.0, cores=2, by_group=used)
+    assert poll_cost(shares, 40_000) == Fact("CPU per 10,000 polls", pytest.approx(500), "ms")
+    assert poll_cost(shares, 0).value == 0
+
+
+@pytest.mark.parametrize(("joins_per_second", "verdict"), [(31_250, "yes"), (28_750, "NO")])
+def test_redis_alone_is_told_beside_its_target_and_beside_ping(joins_per_second: int, verdict: str) -> None:
+    some, join = Cost(1000, 50.0), Cost(joins_per_second, 29.3)
+    costs = RoomCosts(50_000, Cost(125_000, 1.0), join, some, some, some, bytes_per_person=461.0)
+    measured = replace(a_measurement(), targets=(function_target(costs),), facts=function_facts(costs))
+    [row] = [line.split("|") for line in as_markdown(a_report(measured)).splitlines() if "≥ 30,000" in line]
+    assert [cell.strip() for cell in row[2:6]] == ["joins/s, Redis alone", f"{joins_per_second:,}", "≥ 30,000", verdict]
+    text = as_markdown(a_report(measured))
+    assert f"Redis alone, joins: {joins_per_second // 1250} % of PING" in text
+    assert "Redis alone, per join: 29.3 µs" in text and "memory per waiting person: 461 bytes" in text
+
+
+def test_shares_of_many_scenarios_are_told_in_tables_that_fit() -> None:
+    beside = replace(a_measurement(), shares=Shares(seconds=2.0, cores=2, by_group={"ingress": 1.0, "listeners": 0.2}))
+    text = as_markdown(a_report(*[a_measurement()] * 3, beside))
+    shares = [block for block in text.split("\n\n") if block.startswith("| CPU of")]
+    assert [block.splitlines()[0].count("|") for block in shares] == [8, 4]
+    assert "listeners" not in shares[0]
 
 
 def test_a_variant_is_told_as_a_ratio_to_the_run_beside_it() -> None:
@@ -163,11 +254,12 @@ def test_a_variant_is_told_as_a_ratio_to_the_run_beside_it() -> None:
 
 
 def test_markdown_names_machine_and_command_and_its_tables_are_tables() -> None:
-    text = as_markdown(a_report(a_measurement()))
+    target = Target("p95", found=72.5, bound=100, unit="ms")
+    text = as_markdown(a_report(replace(a_measurement(), targets=(target,))))
     assert "`boxoffice bench`" in text
     assert "2 × A CPU, 23 GiB, Linux 6; Python 3.11.2" in text
     tables = [block for block in text.split("\n\n") if block.startswith("|")]
-    assert len(tables) == 3
+    assert len(tables) == 4
     for table in tables:
         assert len({line.count("|") for line in table.splitlines()}) == 1
 

@@ -7,14 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.rules.best_available import SeatRow, choose_best_available
+from consumers.rules.best_available import RowKind, SeatRow, choose_best_available
 from contracts.ids import SeatId
 
-FREE, TAKEN = ".", "x"
+FREE, TAKEN, STANDING, WHEELCHAIR, COMPANION = ".xswc"
 
 
 class House:
-    """Rows drawn as text: `.` is free, `x` is taken; `A: ..x.` is a row of section A."""
+    """Rows drawn as text: `.` is free, `x` is taken; `A: ..x.` is a row of section A. A row with `w` and `c` is of places
+    for wheelchairs and the seats beside them, one with `s` of places to stand."""
 
     def __init__(self, *drawn: str) -> None:
         self.rows: list[SeatRow] = []
@@ -22,11 +23,19 @@ class House:
         for number, line in enumerate(drawn):
             section, _, seats = line.rpartition(": ")
             ids = [SeatId(UUID(int=number * 1000 + position)) for position in range(len(seats))]
-            self.rows.append(SeatRow(section, str(number), ids))
-            self.free.update(seat_id for seat_id, mark in zip(ids, seats, strict=True) if mark == FREE)
+            marks = list(zip(ids, seats, strict=True))
+            wheelchairs = frozenset(seat_id for seat_id, mark in marks if mark == WHEELCHAIR)
+            self.rows.append(SeatRow(section, str(number), ids, kind_of(seats), wheelchairs))
+            self.free.update(seat_id for seat_id, mark in marks if mark != TAKEN)
 
-    def choose(self, count: int, section: str | None = None) -> list[SeatId]:
-        return choose_best_available(self.rows, self.free.__contains__, count=count, section=section)
+    def choose(self, count: int, section: str | None = None, *, accessible: bool = False) -> list[SeatId]:
+        return choose_best_available(
+            iter(self.rows), self.free.__contains__, count=count, section=section, accessible=accessible
+        )
+
+    def free_of(self, kind: RowKind) -> set[SeatId]:
+        """The free places of this kind."""
+        return self.free & {seat_id for row in self.rows if row.kind == kind for seat_id in row.seat_ids}
 
     def places(self, seat_ids: Sequence[SeatId]) -> list[tuple[int, int]]:
         """Row and position of each seat."""
@@ -69,11 +78,24 @@ class House:
         return alone
 
 
+def kind_of(drawn: str) -> RowKind:
+    """What a row is made of."""
+    if STANDING in drawn:
+        return "standing"
+    return "accessible" if {WHEELCHAIR, COMPANION} & set(drawn) else "seat"
+
+
 houses = st.lists(
     st.tuples(st.sampled_from("AB"), st.text(alphabet=FREE + TAKEN, min_size=1, max_size=9)),
     min_size=1,
     max_size=4,
 ).map(lambda rows: House(*(f"{section}: {seats}" for section, seats in rows)))
+a_row = st.sampled_from([FREE, STANDING, WHEELCHAIR + COMPANION]).flatmap(
+    lambda free: st.text(alphabet=free + TAKEN, min_size=1, max_size=7)
+)
+mixed_houses = st.lists(st.tuples(st.sampled_from("AB"), a_row), min_size=1, max_size=6).map(
+    lambda rows: House(*(f"{section}: {places}" for section, places in rows))
+)
 counts = st.integers(1, 6)
 sections = st.sampled_from([None, "A", "B", "C"])
 
@@ -106,6 +128,91 @@ sections = st.sampled_from([None, "A", "B", "C"])
 def test_best_means(drawn: tuple[str, ...], count: int, places: list[tuple[int, int]]) -> None:
     house = House(*drawn)
     assert house.places(house.choose(count)) == places
+
+
+@pytest.mark.parametrize(
+    ("drawn", "count", "places"),
+    [
+        (("F: sss", "F: sss"), 4, [(0, 0), (0, 1), (0, 2), (1, 0)]),
+        (("F: xsx", "F: sxs"), 2, [(0, 1), (1, 0)]),
+        (("F: sss", "A: ..."), 3, [(0, 0), (0, 1), (0, 2)]),
+        (("A: ...", "F: ss"), 2, [(1, 0), (1, 1)]),
+        (("A: .x.x.", "F: s", "G: s"), 3, [(0, 0), (0, 2), (0, 4)]),
+        (("F: s", "A: .x."), 3, [(1, 0), (1, 2), (0, 0)]),
+        (("F: s", "G: ss"), 3, [(0, 0), (1, 0), (1, 1)]),
+    ],
+    ids=[
+        "a standing section has no rows",
+        "nor does a gap matter in it",
+        "the front is best, standing or not",
+        "standing together rather than leaving an orphan",
+        "apart in seats before anybody stands",
+        "a mix rather than not at all",
+        "two standing sections rather than not at all",
+    ],
+)
+def test_best_where_there_are_places_to_stand_means(
+    drawn: tuple[str, ...], count: int, places: list[tuple[int, int]]
+) -> None:
+    house = House(*drawn)
+    assert house.places(house.choose(count)) == places
+
+
+@pytest.mark.parametrize(
+    ("drawn", "count", "places"),
+    [
+        (("....", "wc", "wc"), 2, [(1, 0), (1, 1)]),
+        (("wwcc",), 2, [(0, 1), (0, 2)]),
+        (("cwwc",), 1, [(0, 1)]),
+        (("wc", "cwc"), 3, [(1, 0), (1, 1), (1, 2)]),
+        (("ccc", "cxw"), 2, []),
+        (("wc", "...."), 3, []),
+    ],
+    ids=[
+        "the first of the map",
+        "one wheelchair and a chair rather than two wheelchairs",
+        "somebody who comes alone",
+        "where all of them fit",
+        "not without a place for a wheelchair, nor apart",
+        "nothing else",
+    ],
+)
+def test_best_for_somebody_in_a_wheelchair_means(
+    drawn: tuple[str, ...], count: int, places: list[tuple[int, int]]
+) -> None:
+    house = House(*drawn)
+    assert house.places(house.choose(count, accessible=True)) == places
+
+
+@given(mixed_houses, counts, sections)
+def test_nobody_is_given_a_place_for_a_wheelchair_or_beside_one_without_asking(
+    house: House, count: int, section: str | None
+) -> None:
+    assert not house.free_of("accessible") & set(house.choose(count, section))
+
+
+@given(mixed_houses, counts)
+def test_whoever_asks_sits_side_by_side_with_a_place_for_a_wheelchair_among_them(house: House, count: int) -> None:
+    chosen = house.choose(count, accessible=True)
+    windows = [
+        window
+        for row in house.rows
+        for window in (row.seat_ids[start : start + count] for start in range(len(row.seat_ids) - count + 1))
+        if row.wheelchair_ids & set(window) and house.free.issuperset(window)
+    ]
+    assert chosen in windows or (not chosen and not windows)
+
+
+@given(mixed_houses, counts, sections)
+def test_seats_and_places_to_stand_are_mixed_only_when_there_are_not_enough_seats(
+    house: House, count: int, section: str | None
+) -> None:
+    chosen = set(house.choose(count, section))
+    seats, standing = house.free_of("seat"), house.free_of("standing")
+    of_section = {seat_id for row in house.rows if section in (None, row.section) for seat_id in row.seat_ids}
+    assert len(chosen) == (count if len((seats | standing) & of_section) >= count else 0)
+    if chosen & seats and chosen & standing:
+        assert len(seats & of_section) < count
 
 
 def test_a_section_that_was_named_is_kept_to() -> None:

@@ -1,7 +1,9 @@
 """Passwords: right, wrong, too long, nobody's, and too many at once."""
 
 import asyncio
+import os
 import statistics
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -10,7 +12,7 @@ import bcrypt
 import pytest
 
 from contracts.settings import Settings
-from ingress.passwords import HashingBusy, Passwords
+from ingress.passwords import HASHING_NICENESS, HashingBusy, Passwords
 
 
 @pytest.fixture
@@ -95,3 +97,13 @@ async def test_the_loop_turns_while_a_password_is_checked() -> None:
         turns += 1
     passwords.close()
     assert turns > 100
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="niceness belongs to a thread on Linux only")
+async def test_hashing_gives_way_to_everything_else(passwords: Passwords) -> None:
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    before = niceness()
+    assert await passwords._in_thread(niceness) == max(before, HASHING_NICENESS)
+    assert niceness() == before

@@ -137,9 +137,10 @@ def test_the_security_headers_are_written_once_each() -> None:
 
 
 def test_a_header_of_the_answer_replaces_the_constant_one() -> None:
-    names = [name for name, _ in EncodedHeaders(SECURITY_HEADERS).without({"cache-control": "max-age=60"})]
-    assert b"cache-control" not in names
-    assert len(names) == len(SECURITY_HEADERS) - 1
+    pairs = EncodedHeaders(SECURITY_HEADERS).without({"cache-control": "max-age=60"})
+    lines = b"\r\n".join(b"%b: %b" % pair for pair in pairs).split(b"\r\n")
+    names = [line.partition(b":")[0].decode() for line in lines]
+    assert sorted(names) == sorted(SECURITY_HEADERS.keys() - {"cache-control"})
 
 
 @pytest.mark.parametrize(("public_url", "insists"), [("https://tickets.example", True), ("http://127.0.0.1:1", False)])

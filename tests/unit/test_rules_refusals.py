@@ -57,6 +57,17 @@ def _cancelled() -> AnyReply:
     return decide(sale, reserve(sale.terms.event_id, a_user(), seat_ids_of(sale, 0)))
 
 
+def _not_let_in() -> AnyReply:
+    sale, user = a_sale(high_demand=True), a_user()
+    sale.admitted = {user: False}
+    return decide(sale, reserve(sale.terms.event_id, user, seat_ids_of(sale, 0)))
+
+
+def _room_away() -> AnyReply:
+    sale = a_sale(high_demand=True)
+    return decide(sale, reserve(sale.terms.event_id, a_user(), seat_ids_of(sale, 0)))
+
+
 def _no_such_seat() -> AnyReply:
     sale = a_sale()
     return decide(sale, reserve(sale.terms.event_id, a_user(), [SeatId(uuid4())]))
@@ -76,6 +87,12 @@ def _full() -> AnyReply:
 def _one_too_many() -> AnyReply:
     sale, user = a_sale(ticket_limit=1), a_user()
     return decide(sale, reserve(sale.terms.event_id, user, seat_ids_of(sale, 0, 1)))
+
+
+def _one_hold_too_many() -> AnyReply:
+    sale, user = a_sale(live_holds_max=1), a_user()
+    a_hold(sale, user, 0)
+    return decide(sale, reserve(sale.terms.event_id, user, seat_ids_of(sale, 1)))
 
 
 def _no_such_hold() -> AnyReply:
@@ -171,10 +188,13 @@ REFUSALS: dict[RejectionCode, Callable[[], AnyReply]] = {
     RejectionCode.SALE_NOT_OPEN: _too_early,
     RejectionCode.SALE_CLOSED: _too_late,
     RejectionCode.EVENT_CANCELLED: _cancelled,
+    RejectionCode.NOT_ADMITTED: _not_let_in,
+    RejectionCode.ADMISSION_UNKNOWN: _room_away,
     RejectionCode.SEATS_UNKNOWN: _no_such_seat,
     RejectionCode.SEATS_UNAVAILABLE: _taken,
     RejectionCode.NOT_ENOUGH_SEATS: _full,
     RejectionCode.TICKET_LIMIT_EXCEEDED: _one_too_many,
+    RejectionCode.TOO_MANY_HOLDS: _one_hold_too_many,
     RejectionCode.HOLD_UNKNOWN: _no_such_hold,
     RejectionCode.HOLD_EXPIRED: _hold_run_out,
     RejectionCode.HOLD_RELEASED: _hold_given_back,

@@ -7,11 +7,24 @@ from uuid import uuid4
 import pytest
 
 from consumers.event_commands.handlers import decide
+from consumers.rules.sale import Hold, Sale
 from contracts.commands import AnyCommand
-from contracts.ids import HoldId, SeatId
+from contracts.ids import HoldId, SeatId, UserId
 from contracts.rejections import RejectionCode
 from contracts.replies import Done, HoldExtended, Rejected, SeatsReleased, SeatsReserved
-from tests.builders import a_command_id, a_user, expire, extend, release, reserve, reserve_best
+from tests.builders import (
+    a_command_id,
+    a_user,
+    cancel_payment,
+    check_out,
+    decline,
+    expire,
+    extend,
+    release,
+    reserve,
+    reserve_best,
+    settle,
+)
 from tests.sale_on_paper import (
     CEILING,
     HOLD,
@@ -21,6 +34,8 @@ from tests.sale_on_paper import (
     a_hold,
     a_pending_order,
     a_sale,
+    is_saved_and_loaded,
+    live_holds,
     payment_refunded,
     refund,
     seat_ids_of,
@@ -129,6 +144,54 @@ def test_the_ticket_limit_counts_what_is_held_and_what_is_owned() -> None:
     too_many = decide(sale, reserve(sale.terms.event_id, user, seat_ids_of(sale, 2, 3)))
     assert too_many == Rejected(code=RejectionCode.TICKET_LIMIT_EXCEEDED)
     a_hold(sale, user, 2)
+
+
+def a_user_with_all_the_holds_they_may_have(sale: Sale) -> tuple[UserId, list[Hold]]:
+    user = a_user()
+    return user, [a_hold(sale, user, index) for index in range(sale.terms.live_holds_max)]
+
+
+def test_more_holds_than_a_user_may_have_are_refused_however_few_seats_they_are() -> None:
+    sale = a_sale(ticket_limit=6, live_holds_max=2)
+    user, _ = a_user_with_all_the_holds_they_may_have(sale)
+    refused = decide(sale, reserve(sale.terms.event_id, user, seat_ids_of(sale, 2)))
+    assert refused == Rejected(code=RejectionCode.TOO_MANY_HOLDS)
+    a_hold(sale, None, 2)
+
+
+@pytest.mark.parametrize("step", ["extend", "check_out", "decline"])
+def test_a_hold_that_may_still_become_tickets_counts(step: str) -> None:
+    sale = a_sale(ticket_limit=6, live_holds_max=2)
+    user, holds = a_user_with_all_the_holds_they_may_have(sale)
+    the_time_is(sale, sale.now + timedelta(minutes=1))
+    if step == "extend":
+        decide(sale, extend(sale.terms.event_id, user, holds[0].id))
+    else:
+        checkout = check_out(sale.terms.event_id, user, holds[0].id)
+        decide(sale, checkout)
+        if step == "decline":
+            decide(sale, decline(sale.terms.event_id, checkout.command_id))
+    refused = decide(sale, reserve(sale.terms.event_id, user, seat_ids_of(sale, 2)))
+    assert refused == Rejected(code=RejectionCode.TOO_MANY_HOLDS)
+
+
+@pytest.mark.parametrize("end", ["release", "settle", "cancel_payment", "expire"])
+def test_a_hold_that_is_over_or_paid_does_not_count(end: str) -> None:
+    sale = a_sale(ticket_limit=6, live_holds_max=2)
+    user, holds = a_user_with_all_the_holds_they_may_have(sale)
+    checkout = check_out(sale.terms.event_id, user, holds[0].id)
+    if end == "release":
+        decide(sale, release(sale.terms.event_id, user, holds[0].id))
+    elif end == "expire":
+        the_time_is(sale, NOW + HOLD)
+        is_saved_and_loaded(sale)  # the database counts by its clock
+        decide(sale, expire(sale.terms.event_id, *(hold.id for hold in holds)))
+    else:
+        decide(sale, checkout)
+        end_of_payment = settle if end == "settle" else cancel_payment
+        decide(sale, end_of_payment(sale.terms.event_id, checkout.command_id))
+    a_hold(sale, user, 2)
+    assert sale.hold_count_of(user) == len(live_holds(sale, user))
 
 
 def test_what_is_given_back_counts_no_longer() -> None:

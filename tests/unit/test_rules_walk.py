@@ -15,6 +15,7 @@ from tests.builders import a_user, cancel_payment, check_out, decline, expire, e
 from tests.sale_on_paper import (
     a_sale,
     is_saved_and_loaded,
+    live_holds,
     payment_refunded,
     refund,
     replayed,
@@ -23,7 +24,7 @@ from tests.sale_on_paper import (
     void_payment,
 )
 
-SEATS, USERS, TICKET_LIMIT = 8, 3, 4
+SEATS, USERS, TICKET_LIMIT, LIVE_HOLDS_MAX = 8, 3, 4, 2
 SELLING = ("completed", "refunding")
 
 some_seats = st.lists(st.integers(0, SEATS - 1), min_size=1, max_size=3, unique=True)
@@ -36,7 +37,7 @@ class SaleOnPaper(RuleBasedStateMachine):
 
     @initialize()
     def open(self) -> None:
-        self.sale: Sale = a_sale(seats=SEATS, ticket_limit=TICKET_LIMIT)
+        self.sale: Sale = a_sale(seats=SEATS, ticket_limit=TICKET_LIMIT, live_holds_max=LIVE_HOLDS_MAX)
         self.users: list[UserId] = [a_user() for _ in range(USERS)]
         self.ledger: list[LedgerEntry] = []
         self.hands: dict[SeatId, tuple[int, HoldId | None]] = dict.fromkeys(self.sale.seats, (0, None))
@@ -156,6 +157,7 @@ class SaleOnPaper(RuleBasedStateMachine):
     @invariant()
     def nobody_has_more_than_the_limit(self) -> None:
         assert all(seat_count(self.sale, user_id) <= TICKET_LIMIT for user_id in self.users)
+        assert all(len(live_holds(self.sale, user_id)) <= LIVE_HOLDS_MAX for user_id in self.users)
 
     @invariant()
     def a_hold_and_its_order_tell_the_same_story(self) -> None:

@@ -188,6 +188,19 @@ def test_the_hot_seats_are_the_first_of_the_map() -> None:
     assert SeatMap(a_map(), first=4).seat_ids == ["0-0", "0-1", "0-2", "1-0"]
 
 
+def test_what_is_kept_for_wheelchairs_is_not_pointed_at_and_parts_a_row() -> None:
+    drawn = a_map(rows=1, seats=7)
+    row = drawn["sections"][0]["rows"][0]["seats"]
+    row[2]["kind"], row[3]["kind"] = "accessible", "companion"
+    drawn["sections"].append({"name": "Floor", "type": "general_admission", "capacity": 9, "rows": []})
+    seats, chance = SeatMap(drawn), random.Random(2)
+    assert (seats.has_kept_seats, SeatMap(a_map()).has_kept_seats) == (True, False)
+    assert seats.seat_ids == ["0-0", "0-1", "0-4", "0-5", "0-6"]
+    for _ in range(50):
+        chosen = {*seats.neighbours(3, chance)}
+        assert chosen <= {"0-0", "0-1"} or chosen <= {"0-4", "0-5", "0-6"}
+
+
 def test_neighbours_are_side_by_side_and_not_known_to_be_gone() -> None:
     seats, chance = SeatMap(a_map(rows=1, seats=6)), random.Random(2)
     seats.forget(["0-2"])
