@@ -1,9 +1,9 @@
 """Which events have a queue of their own, and what else must the broker have?
 
 The only role that declares anything. An event gets its queue when its sale opens by the database's clock and loses it after
-the sale: first the binding, so that new commands take the shared lane, then, once it has been worked off, the queue. A
-lifecycle that is late or dead costs speed, never correctness: commands then go through the lane, and whether a seat may be
-sold is judged by the dates.
+the sale: first the binding, so that new commands take the shared lane, then, once it has been worked off, the queue. A queue
+that no longer answers is replaced. A lifecycle that is late or dead costs speed, never correctness: commands then go through
+the lane, and whether a seat may be sold is judged by the dates.
 """
 
 import asyncio
@@ -24,6 +24,7 @@ from aio_pika.exceptions import (
 from prometheus_client import Gauge
 
 from consumers.broker import connect
+from consumers.silent_queues import find_silent_queues
 from contracts import topology
 from contracts.ids import EventId
 from contracts.settings import Settings
@@ -38,6 +39,11 @@ EVENT_QUEUES_MAX = 2000
 # How far back a lifecycle that starts looks for queues whose sale ended while it was away.
 LOOK_BACK_SECONDS = 14 * 24 * 3600.0
 BROKER_TIMEOUT_SECONDS = 10.0
+# A queue goes silent when its node is killed, and then we look at once, because our connection breaks as well. This is for
+# the node of a cluster that is not ours: looking costs a question per queue.
+LOOK_AT_ALL_SECONDS = 30.0
+# Each is asked, and deleted, on a channel of its own; the others' turn comes in the next round.
+SUSPECTS_AT_ONCE_MAX = 100
 
 # The next round asserts what is missing; sales go on through the lanes meanwhile.
 _TRIED_AGAIN: tuple[type[BaseException], ...] = (*TRANSIENT_ERRORS, AMQPError, ChannelInvalidStateError)
@@ -66,6 +72,9 @@ class Lifecycle:
         # Unbound and not gone yet, with the moment since when it has been seen empty (None: it was not).
         self._closing: dict[EventId, float | None] = {}
         self._looked_back = False
+        # Open, and not yet seen to be consumed since they were asserted or since all were looked at.
+        self._unconsumed: set[EventId] = set()
+        self._look_at_all_at = time.monotonic() + LOOK_AT_ALL_SECONDS
 
     async def run_once(self) -> None:
         """Bring statuses and queues up to date; raises what the database or the broker raises."""
@@ -84,6 +93,7 @@ class Lifecycle:
             await sale_clock.announce_event_queues(self._pool)
         EVENT_QUEUES.labels("open").set(len(self._open))
         EVENT_QUEUES.labels("closing").set(len(self._closing))
+        await self._remove_silent_queues()
 
     def assert_again(self, *_: object) -> None:
         """The broker was away: whatever it has forgotten is declared in the next round."""
@@ -116,6 +126,7 @@ class Lifecycle:
                 await open_event_queue(channel, event_id, self._settings)
                 self._open.add(event_id)
                 self._asserted.add(event_id)
+                self._unconsumed.add(event_id)
                 self._closing.pop(event_id, None)
                 log.info("event_queue_opened", extra={"event_id": event_id})
         return True
@@ -133,13 +144,57 @@ class Lifecycle:
                     changed = True
                     log.info("event_queue_closed", extra={"event_id": event_id})
                     continue
-                ready_count, consumer_count = await _count(channel, event_id)
+                ready_count, consumer_count = await _count(channel, topology.event_queue(event_id))
             if ready_count and not consumer_count:
                 # Not ours to move: the engine trusts a command for the user who sent it, and we would be another.
                 log.warning("event_queue_left_unconsumed", extra={"event_id": event_id, "message_count": ready_count})
             since = self._closing[event_id]
             self._closing[event_id] = None if ready_count else since or time.monotonic()
         return changed
+
+    async def _remove_silent_queues(self) -> None:
+        """Take queues that do not answer out of the way; the next round opens them anew, as if the broker had lost them."""
+        if time.monotonic() >= self._look_at_all_at:
+            self._unconsumed |= self._asserted
+            self._look_at_all_at = time.monotonic() + LOOK_AT_ALL_SECONDS
+        self._unconsumed &= self._asserted
+        suspects = {topology.event_queue(event_id): event_id for event_id in await self._find_suspects()}
+        if suspects:
+            silent = await find_silent_queues(self._settings, list(suspects))
+            await asyncio.gather(*(self._remove_silent_queue(suspects[name]) for name in silent))
+
+    async def _find_suspects(self) -> list[EventId]:
+        """Queues that say they have neither messages nor consumers, while the same processes consume the event's lane: they
+        have just been opened, or do not answer, for which the broker shows the same. Without consumers nothing is suspect."""
+        if not self._unconsumed:
+            return []
+        suspects = []
+        async with self._connection.channel() as channel:
+            consumed_lanes = {
+                lane
+                for lane in {topology.lane_of(event_id) for event_id in self._unconsumed}
+                if (await _count(channel, topology.lane_queue(lane)))[1]
+            }
+            for event_id in [one for one in self._unconsumed if topology.lane_of(one) in consumed_lanes]:
+                underlay = await channel.get_underlay_channel()
+                try:
+                    ready_count, consumer_count = await _count(channel, topology.event_queue(event_id))
+                except ChannelNotFoundEntity:
+                    self._asserted.discard(event_id)  # somebody has deleted it
+                    await _reopened(channel, underlay)
+                    continue
+                if consumer_count:
+                    self._unconsumed.discard(event_id)
+                elif not ready_count:
+                    suspects.append(event_id)
+        return suspects[:SUSPECTS_AT_ONCE_MAX]
+
+    async def _remove_silent_queue(self, event_id: EventId) -> None:
+        log.error("event_queue_not_answering", extra={"event_id": event_id, "what_happens": "it is replaced"})
+        async with self._connection.channel() as channel:
+            await remove_silent_queue(channel, event_id)
+        self._asserted.discard(event_id)
+        log.info("event_queue_removed", extra={"event_id": event_id})
 
     def _is_quiet(self, event_id: EventId) -> bool:
         # AMQP shows no unacknowledged messages. A batch in somebody's hands is committed or back in the queue well within
@@ -176,7 +231,7 @@ async def close_event_queue(channel: AbstractChannel, event_id: EventId, *, cons
     name = topology.event_queue(event_id)
     underlay = await channel.get_underlay_channel()
     try:
-        await _count(channel, event_id)
+        await _count(channel, topology.event_queue(event_id))
     except ChannelNotFoundEntity:
         await _reopened(channel, underlay)
         return True
@@ -184,7 +239,7 @@ async def close_event_queue(channel: AbstractChannel, event_id: EventId, *, cons
         name, topology.COMMANDS, topology.command_routing_key(event_id), timeout=BROKER_TIMEOUT_SECONDS
     )
     # Counted again: what was on its way while the binding went has arrived by now.
-    ready_count, consumer_count = await _count(channel, event_id)
+    ready_count, consumer_count = await _count(channel, topology.event_queue(event_id))
     if ready_count or (consumer_count and not consumed_until_gone):
         return False
     # Not if_unused and if_empty: quorum queues refuse them with an error that closes the connection.
@@ -192,10 +247,26 @@ async def close_event_queue(channel: AbstractChannel, event_id: EventId, *, cons
     return True
 
 
-async def _count(channel: AbstractChannel, event_id: EventId) -> tuple[int, int]:
-    """Ready messages and consumers of the event's queue; raises ChannelNotFoundEntity."""
+async def remove_silent_queue(channel: AbstractChannel, event_id: EventId) -> None:
+    """Send commands to the shared lane at once, and delete the queue with whatever is in it.
+
+    Nothing that matters is lost with it: a buyer whose command is gone is told that its outcome is not known and asks again;
+    payments and expired holds come again from the reconciler and the sweep. The deletion takes five seconds, in which the
+    broker calls for a leader, and frees the publishers that stand still behind this queue, with all that they have to send.
+    """
+    name = topology.event_queue(event_id)
     underlay = await channel.get_underlay_channel()
-    found = await underlay.queue_declare(topology.event_queue(event_id), passive=True, timeout=BROKER_TIMEOUT_SECONDS)
+    await underlay.queue_unbind(
+        name, topology.COMMANDS, topology.command_routing_key(event_id), timeout=BROKER_TIMEOUT_SECONDS
+    )
+    await underlay.queue_delete(name, timeout=BROKER_TIMEOUT_SECONDS)
+
+
+async def _count(channel: AbstractChannel, queue: str) -> tuple[int, int]:
+    """Ready messages and consumers of the queue, as far as it says so within a quarter of a second: else the broker says
+    none of either. Raises ChannelNotFoundEntity."""
+    underlay = await channel.get_underlay_channel()
+    found = await underlay.queue_declare(queue, passive=True, timeout=BROKER_TIMEOUT_SECONDS)
     return found.message_count or 0, found.consumer_count or 0
 
 

@@ -5,10 +5,11 @@ One message per batch and kind, never one per hold: a message each would cost mo
 
 from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
+from uuid import UUID
 
 from pydantic import AwareDatetime, Field, TypeAdapter
 
-from contracts.ids import EventId, HoldId, OrderId, SeatId, TicketId, UserId
+from contracts.ids import EventId, HoldId, OrderId, RefundId, SeatId, TicketId, UserId
 from contracts.value import PLAIN, Amount, Value
 
 
@@ -74,12 +75,18 @@ class VoidsDue(Value):
     payments: tuple[PaymentDue, ...]
 
 
+class RefundDue(PaymentDue):
+    """An amount of a payment to give back; `provider_key` is the refund's own, `amount` what goes back."""
+
+    refund_id: RefundId
+
+
 class RefundsDue(Value):
-    """Captured payments to give back."""
+    """Money to give back, of payments that were captured or are about to be."""
 
     type: Literal["refunds_due"] = "refunds_due"
     event_id: EventId
-    payments: tuple[PaymentDue, ...]
+    payments: tuple[RefundDue, ...]
 
 
 class ConfirmedSeat(Value):
@@ -125,6 +132,44 @@ class OrdersCancelled(Value):
     type: Literal["orders_cancelled"] = "orders_cancelled"
     event_id: EventId
     orders: tuple[OrderNotice, ...]
+
+
+NoticeKind = Literal[
+    "refund_started",
+    "event_cancelled",
+    "transfer_offered",
+    "transfer_accepted",
+    "transfer_declined",
+    "transfer_withdrawn",
+    "transfer_expired",
+    "ticket_resold",
+    "waiting_list_offer",
+    "tickets_given",
+]
+
+
+class Notice(Value):
+    """Something one person is to be told, once. Whoever writes the mail looks everything else up by these ids, so that no
+    queue holds a name or an address."""
+
+    kind: NoticeKind
+    # What it is about: the refund, transfer, resale, place on the waiting list or order. With the kind it is told once.
+    subject_id: UUID
+    # Whom to tell; None: the e-mail address of the transfer, whose owner may have no account.
+    user_id: UserId | None = None
+    order_id: OrderId | None = None
+    ticket_ids: tuple[TicketId, ...] = ()
+    amount: Amount | None = None
+    until: AwareDatetime | None = None
+    reason: str = ""
+
+
+class NoticesDue(Value):
+    """What people are to be told of one transaction."""
+
+    type: Literal["notices_due"] = "notices_due"
+    event_id: EventId
+    notices: tuple[Notice, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +218,7 @@ AnyDomainEvent = Annotated[
     | RefundsDue
     | OrdersConfirmed
     | OrdersCancelled
+    | NoticesDue
     | SeatsChanged
     | SalesCounted,
     Field(discriminator="type"),

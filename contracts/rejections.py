@@ -33,6 +33,26 @@ class RejectionCode(StrEnum):
     ORDER_CANCELLED = "order_cancelled"
     ORDER_NOT_REFUNDABLE = "order_not_refundable"
     TICKET_UNKNOWN = "ticket_unknown"
+    CODE_NEEDED = "code_needed"
+    CODE_UNKNOWN = "code_unknown"
+    CODE_USED_UP = "code_used_up"
+    CODE_ALREADY_APPLIED = "code_already_applied"
+    TIER_UNKNOWN = "tier_unknown"
+    TICKET_NOT_VALID = "ticket_not_valid"
+    TICKET_CHECKED_IN = "ticket_checked_in"
+    TICKET_ON_OFFER = "ticket_on_offer"
+    TRANSFERS_CLOSED = "transfers_closed"
+    TRANSFER_UNKNOWN = "transfer_unknown"
+    TRANSFER_ENDED = "transfer_ended"
+    TRANSFER_TO_YOURSELF = "transfer_to_yourself"
+    REFUNDS_CLOSED = "refunds_closed"
+    RESALES_CLOSED = "resales_closed"
+    RESALE_PRICE_TOO_HIGH = "resale_price_too_high"
+    RESALE_UNKNOWN = "resale_unknown"
+    RESALE_ENDED = "resale_ended"
+    RESALE_IN_CHECKOUT = "resale_in_checkout"
+    WAITING_LIST_NOT_NEEDED = "waiting_list_not_needed"
+    NOT_ON_WAITING_LIST = "not_on_waiting_list"
     NOT_OFFERED = "not_offered"
     STILL_IN_PROGRESS = "still_in_progress"
     IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
@@ -64,6 +84,26 @@ WHAT_TO_DO: dict[RejectionCode, str] = {
     RejectionCode.ORDER_CANCELLED: "Reserve again; the order was cancelled and nothing was charged.",
     RejectionCode.ORDER_NOT_REFUNDABLE: "Only completed orders can be refunded.",
     RejectionCode.TICKET_UNKNOWN: "Check the ticket id.",
+    RejectionCode.CODE_NEEDED: "This is a presale: give the access code that you were sent, or wait until the sale opens.",
+    RejectionCode.CODE_UNKNOWN: "Check the code; it is not known for this event, or not valid now or for these seats.",
+    RejectionCode.CODE_USED_UP: "The code has been used as often as it may be; reserve without it.",
+    RejectionCode.CODE_ALREADY_APPLIED: "A hold takes one code; release it and reserve again to use another.",
+    RejectionCode.TIER_UNKNOWN: "Load the event again and choose from the price tiers of the seat's section.",
+    RejectionCode.TICKET_NOT_VALID: "This ticket was refunded, resold or cancelled; look at your orders.",
+    RejectionCode.TICKET_CHECKED_IN: "This ticket has let somebody in; it can no longer change hands or be given back.",
+    RejectionCode.TICKET_ON_OFFER: "Withdraw the open transfer or resale of this ticket first.",
+    RejectionCode.TRANSFERS_CLOSED: "Tickets of this event cannot be transferred, or no longer.",
+    RejectionCode.TRANSFER_UNKNOWN: "Check the link in the mail; the offer is not known, or not for your account.",
+    RejectionCode.TRANSFER_ENDED: "This offer was accepted, declined, withdrawn or has run out; ask for a new one.",
+    RejectionCode.TRANSFER_TO_YOURSELF: "Give the e-mail address of somebody else.",
+    RejectionCode.REFUNDS_CLOSED: "The organiser's policy does not allow refunds of this event, or no longer; ask the organiser.",
+    RejectionCode.RESALES_CLOSED: "Tickets of this event cannot be resold, or no longer.",
+    RejectionCode.RESALE_PRICE_TOO_HIGH: "Ask for what the ticket cost, or less.",
+    RejectionCode.RESALE_UNKNOWN: "Check the resale id.",
+    RejectionCode.RESALE_ENDED: "This resale was sold or withdrawn; look at your orders.",
+    RejectionCode.RESALE_IN_CHECKOUT: "Somebody is about to buy this seat; try again after Retry-After.",
+    RejectionCode.WAITING_LIST_NOT_NEEDED: "Seats are still to be had; reserve them.",
+    RejectionCode.NOT_ON_WAITING_LIST: "Join the waiting list first; you are not on it.",
     RejectionCode.NOT_OFFERED: "This is not offered for this event.",
     RejectionCode.STILL_IN_PROGRESS: "Your first request is still being worked on; repeat it after Retry-After.",
     RejectionCode.IDEMPOTENCY_KEY_REUSED: "Use a new Idempotency-Key for a different request.",

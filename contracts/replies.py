@@ -5,7 +5,18 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import AwareDatetime, Field, TypeAdapter
 
-from contracts.ids import CommandId, EventId, HoldId, OrderId, SeatId, TicketId
+from contracts.ids import (
+    CommandId,
+    EventId,
+    HoldId,
+    OrderId,
+    RefundId,
+    ResaleId,
+    SeatId,
+    TicketId,
+    TransferId,
+    WaitingId,
+)
 from contracts.rejections import RejectionCode
 from contracts.value import PLAIN, Amount, Value
 
@@ -79,6 +90,124 @@ class PaymentActionNeeded(Value):
     client_secret: str
 
 
+class HoldRepriced(Value):
+    """The code counts: what the seats cost now."""
+
+    type: Literal["hold_repriced"] = "hold_repriced"
+    hold_id: HoldId
+    seats: tuple[SoldSeat, ...]
+    total: Amount
+    reduction: Amount
+    currency: str
+    held_until: AwareDatetime
+
+
+class RefundStarted(Value):
+    """These tickets are void and the money is on its way back; their seats are free once the provider has confirmed it."""
+
+    type: Literal["refund_started"] = "refund_started"
+    refund_id: RefundId
+    order_id: OrderId
+    ticket_ids: tuple[TicketId, ...]
+    amount: Amount
+    fee_kept: Amount
+    currency: str
+
+
+class TransferOffered(Value):
+    """Whoever has that e-mail address may take the ticket until then."""
+
+    type: Literal["transfer_offered"] = "transfer_offered"
+    transfer_id: TransferId
+    ticket_id: TicketId
+    to_email: str
+    expires_at: AwareDatetime
+
+
+class TransferAccepted(Value):
+    """The ticket is yours; its code is a new one."""
+
+    type: Literal["transfer_accepted"] = "transfer_accepted"
+    transfer_id: TransferId
+    event_id: EventId
+    ticket: IssuedTicket
+
+
+class TransferEnded(Value):
+    """The ticket stays with whoever offered it."""
+
+    type: Literal["transfer_ended"] = "transfer_ended"
+    transfer_id: TransferId
+    status: Literal["declined", "withdrawn", "expired"]
+
+
+class ResaleOffered(Value):
+    """The seat is on sale at that price, and yours until somebody has bought it."""
+
+    type: Literal["resale_offered"] = "resale_offered"
+    resale_id: ResaleId
+    ticket_id: TicketId
+    price: Amount
+    currency: str
+
+
+class ResaleWithdrawn(Value):
+    """The seat is no longer on sale, and yours as before."""
+
+    type: Literal["resale_withdrawn"] = "resale_withdrawn"
+    resale_id: ResaleId
+    ticket_id: TicketId
+
+
+class WaitingListJoined(Value):
+    """Seats that are freed are offered in the order of `position`."""
+
+    type: Literal["waiting_list_joined"] = "waiting_list_joined"
+    waiting_id: WaitingId
+    event_id: EventId
+    position: int
+    seat_count: int
+    section: str
+
+
+class WaitingListLeft(Value):
+    """No longer on the list."""
+
+    type: Literal["waiting_list_left"] = "waiting_list_left"
+    waiting_id: WaitingId
+
+
+class EventCancelled(Value):
+    """Nothing is sold any more, and so many orders are being refunded."""
+
+    type: Literal["event_cancelled"] = "event_cancelled"
+    event_id: EventId
+    cancelled_at: AwareDatetime
+    orders_to_refund: int
+
+
+class SeatsWithheld(Value):
+    """These seats are not on sale."""
+
+    type: Literal["seats_withheld"] = "seats_withheld"
+    seat_count: int
+
+
+class SeatsReturned(Value):
+    """These seats are on sale again."""
+
+    type: Literal["seats_returned"] = "seats_returned"
+    seat_count: int
+
+
+class PricesChanged(Value):
+    """So many seats have the new price; the others are sold."""
+
+    type: Literal["prices_changed"] = "prices_changed"
+    seat_count: int
+    unchanged_count: int
+
+
 class Done(Value):
     """A role's command was carried out, or had been before; nobody reads this but logs and tests."""
 
@@ -104,7 +233,27 @@ class Rejected(Value):
 
 
 AnyReply = Annotated[
-    SeatsReserved | SeatsReleased | HoldExtended | OrderCompleted | PaymentActionNeeded | Done | ReplyLater | Rejected,
+    SeatsReserved
+    | SeatsReleased
+    | HoldExtended
+    | HoldRepriced
+    | OrderCompleted
+    | PaymentActionNeeded
+    | RefundStarted
+    | TransferOffered
+    | TransferAccepted
+    | TransferEnded
+    | ResaleOffered
+    | ResaleWithdrawn
+    | WaitingListJoined
+    | WaitingListLeft
+    | EventCancelled
+    | SeatsWithheld
+    | SeatsReturned
+    | PricesChanged
+    | Done
+    | ReplyLater
+    | Rejected,
     Field(discriminator="type"),
 ]
 ANY_REPLY: TypeAdapter[AnyReply] = TypeAdapter(AnyReply)

@@ -14,6 +14,7 @@ from contracts.domain_events import (
     AnyDomainEvent,
     CapturesDue,
     HoldsArmed,
+    NoticesDue,
     OrdersCancelled,
     OrdersConfirmed,
     PaymentsRequested,
@@ -32,6 +33,7 @@ _KEYS: dict[type[AnyDomainEvent], str] = {
     RefundsDue: topology.PAYMENT_EVENTS_KEY,
     OrdersConfirmed: topology.ORDER_EVENTS_KEY,
     OrdersCancelled: topology.ORDER_EVENTS_KEY,
+    NoticesDue: topology.ORDER_EVENTS_KEY,
 }
 
 _sql = queries("outbox")

@@ -82,9 +82,15 @@ async def read_seat_map(pool: Pool, event_id: UUID) -> tuple[int, Records]:
 
 
 async def save_seats(tx: Transaction, event_id: UUID, rows: Sequence[Row]) -> None:
-    """Seats as (id, status, hold_id, held_until, order_id, fence, fence_read); raises StaleWrite."""
+    """Seats as (id, status, hold_id, held_until, order_id, fence, fence_read, resale_id); raises StaleWrite."""
     if rows:
         _expect(len(rows), await tx.execute(SQL.save_seats, event_id, *_columns(rows)), "seats")
+
+
+async def save_prices(tx: Transaction, event_id: UUID, rows: Sequence[Row]) -> None:
+    """Seats as (id, price); raises StaleWrite."""
+    if rows:
+        _expect(len(rows), await tx.execute(SQL.save_prices, event_id, *_columns(rows)), "prices")
 
 
 async def append_ledger(tx: Transaction, event_id: UUID, *, last_seq: int, at: datetime, rows: Sequence[Row]) -> None:
@@ -96,20 +102,21 @@ async def append_ledger(tx: Transaction, event_id: UUID, *, last_seq: int, at: d
 
 
 async def insert_holds(tx: Transaction, event_id: UUID, *, at: datetime, rows: Sequence[Row]) -> None:
-    """Holds as (id, user_id, seat_ids, fences, total, status, held_until, reserved_until, request_hash)."""
+    """Holds as (id, user_id, seat_ids, fences, total, status, held_until, reserved_until, request_hash,
+    prices, tiers, reductions, code_id, waiting_id)."""
     if rows:
         await tx.execute(SQL.insert_holds, event_id, at, *_columns(rows))
 
 
 async def update_holds(tx: Transaction, event_id: UUID, rows: Sequence[Row]) -> None:
-    """Holds as (id, status, held_until); raises StaleWrite."""
+    """Holds as (id, status, held_until, total); raises StaleWrite."""
     if rows:
         _expect(len(rows), await tx.execute(SQL.update_holds, event_id, *_columns(rows)), "holds")
 
 
 async def insert_orders(tx: Transaction, event_id: UUID, *, at: datetime, rows: Sequence[Row]) -> None:
     """Orders with their payments, as (id, user_id, hold_id, status, total, currency, request_hash, reply_to,
-    correlation_id, provider_key, payment_status, payment_method)."""
+    correlation_id, provider_key, payment_status, payment_method, kind, code_id)."""
     if rows:
         await tx.execute(SQL.insert_orders, event_id, at, *_columns(rows))
 
@@ -121,17 +128,23 @@ async def update_orders(tx: Transaction, event_id: UUID, rows: Sequence[Row]) ->
         _expect(len(rows), await tx.execute(SQL.update_orders, event_id, *_columns(rows)), "orders")
 
 
-async def insert_order_items(tx: Transaction, event_id: UUID, *, at: datetime, rows: Sequence[Row]) -> None:
-    """Items with their tickets, as (order_id, seat_id, price, ticket_id, user_id); a seat that is sold already violates
-    `a_seat_is_sold_once`."""
+async def insert_tickets(tx: Transaction, event_id: UUID, *, at: datetime, rows: Sequence[Row]) -> None:
+    """Tickets with their order items, as (ticket_id, order_id, seat_id, user_id, price, fee, tax, reduction, tier); a seat that
+    is sold already violates `a_seat_is_sold_once`."""
     if rows:
-        await tx.execute(SQL.insert_order_items, event_id, at, *_columns(rows))
+        await tx.execute(SQL.insert_tickets, event_id, at, *_columns(rows))
 
 
-async def end_order_items(tx: Transaction, event_id: UUID, order_ids: Collection[UUID]) -> None:
-    """The orders' items and tickets are dead: their seats may be sold again."""
-    if order_ids:
-        await tx.execute(SQL.end_order_items, event_id, list(order_ids))
+async def lock_tickets(tx: Transaction, event_id: UUID, order_ids: Collection[UUID]) -> Records:
+    """All tickets of these orders, with their order items."""
+    return list(await tx.fetch(SQL.lock_tickets, event_id, list(order_ids))) if order_ids else []
+
+
+async def update_tickets(tx: Transaction, event_id: UUID, rows: Sequence[Row]) -> None:
+    """Tickets with their order items, as (id, order_id, seat_id, user_id, version, status, ended_because, live, refund_id);
+    raises StaleWrite."""
+    if rows:
+        _expect(len(rows), await tx.execute(SQL.update_tickets, event_id, *_columns(rows)), "tickets")
 
 
 async def insert_answers(tx: Transaction, event_id: UUID, *, at: datetime, rows: Sequence[Row]) -> None:

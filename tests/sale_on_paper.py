@@ -9,7 +9,7 @@ from uuid import UUID, uuid4, uuid5
 from consumers.event_commands.handlers import decide
 from consumers.rules.sale import Hold, LedgerEntry, Order, Sale, SaleTerms, Seat
 from contracts.commands import PaymentRefunded, RefundOrder, VoidPayment
-from contracts.ids import CommandId, EventId, HoldId, OrderId, SeatId, UserId
+from contracts.ids import CommandId, EventId, HoldId, OrderId, RefundId, SeatId, UserId
 from contracts.replies import Rejected
 from tests.builders import a_command_id, a_user, check_out, reserve, settle
 
@@ -43,6 +43,7 @@ def a_sale(
         hold_duration=HOLD,
         hold_ceiling=CEILING,
         decline_grace=GRACE,
+        event_at=NOW + timedelta(days=2),
     )
     row = [_free_seat(SeatId(uuid5(event_id, str(index))), index) for index in range(seats)]
     return Sale(terms=terms, now=now, ledger_seq=0, seats={seat.id: seat for seat in row})
@@ -108,9 +109,26 @@ def the_time_is(sale: Sale, now: datetime) -> None:
 
 def is_saved_and_loaded(sale: Sale) -> None:
     """As between two batches: what was to be written is written, the counts are taken afresh."""
-    for changes in (sale.changed_seats, sale.changed_holds, sale.changed_orders):
+    for changes in (
+        sale.changed_seats,
+        sale.changed_holds,
+        sale.changed_orders,
+        sale.changed_tickets,
+        sale.changed_refunds,
+        sale.changed_transfers,
+        sale.changed_resales,
+        sale.repriced_seats,
+    ):
         changes.clear()
-    for written in (sale.sold_orders, sale.unsold_orders, sale.new_answers, sale.late_replies):
+    for written in (
+        sale.sold_orders,
+        sale.unsold_orders,
+        sale.new_answers,
+        sale.late_replies,
+        sale.new_tickets,
+        sale.money,
+        sale.audits,
+    ):
         written.clear()
     sale.outgoing = type(sale.outgoing)()
     sale.ledger_seq += len(sale.ledger)
@@ -155,11 +173,14 @@ def refund(event_id: EventId, order_id: UUID, **fields: Any) -> RefundOrder:
         command_id=CommandId(fields.pop("command_id", None) or a_command_id()),
         event_id=event_id,
         order_id=OrderId(order_id),
-        requested_by=a_user(),
+        user_id=a_user(),
+        as_organiser=True,
         **fields,
     )
 
 
-def payment_refunded(event_id: EventId, order_id: UUID) -> PaymentRefunded:
+def payment_refunded(event_id: EventId, order_id: UUID, refund_id: UUID) -> PaymentRefunded:
     """The provider has given it back."""
-    return PaymentRefunded(command_id=a_command_id(), event_id=event_id, order_id=OrderId(order_id))
+    return PaymentRefunded(
+        command_id=a_command_id(), event_id=event_id, order_id=OrderId(order_id), refund_id=RefundId(refund_id)
+    )

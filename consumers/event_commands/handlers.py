@@ -19,28 +19,42 @@ from consumers.rules.reservations import (
 )
 from consumers.rules.sale import Sale
 from contracts.commands import (
+    AcceptTransfer,
     AnyCommand,
+    ApplyCode,
     CancelEvent,
+    ChangePrices,
     Checkout,
     Command,
+    DeclineTransfer,
     ExpireHolds,
+    ExpireTransfers,
     ExtendHold,
+    GiveSeats,
+    JoinWaitingList,
+    LeaveWaitingList,
+    OfferResale,
+    OfferTransfer,
     PaymentCanceled,
     PaymentDeclined,
     PaymentRefunded,
+    RefundCancelled,
     RefundOrder,
     ReleaseSeats,
     ReserveSeats,
+    ReturnSeats,
     SettlePayment,
-    TransferTicket,
     VoidPayment,
+    WithdrawResale,
+    WithdrawTransfer,
+    WithholdSeats,
 )
 from contracts.rejections import RejectionCode
 from contracts.replies import AnyReply, Rejected
 
 
 def decide_not_offered(_sale: Sale, _command: Command) -> AnyReply:
-    """The message is understood and refused: cancelling and transferring have no rule yet."""
+    """The message is understood and refused: there is no rule for it yet."""
     return Rejected(code=RejectionCode.NOT_OFFERED)
 
 
@@ -58,8 +72,22 @@ HANDLERS: dict[type[Command], Rule] = {
     VoidPayment: decide_void_payment,
     RefundOrder: decide_refund_order,
     PaymentRefunded: decide_payment_refunded,
+    ApplyCode: decide_not_offered,
+    WithholdSeats: decide_not_offered,
+    ReturnSeats: decide_not_offered,
+    ChangePrices: decide_not_offered,
+    GiveSeats: decide_not_offered,
     CancelEvent: decide_not_offered,
-    TransferTicket: decide_not_offered,
+    RefundCancelled: decide_not_offered,
+    OfferTransfer: decide_not_offered,
+    AcceptTransfer: decide_not_offered,
+    DeclineTransfer: decide_not_offered,
+    WithdrawTransfer: decide_not_offered,
+    ExpireTransfers: decide_not_offered,
+    OfferResale: decide_not_offered,
+    WithdrawResale: decide_not_offered,
+    JoinWaitingList: decide_not_offered,
+    LeaveWaitingList: decide_not_offered,
 }
 
 

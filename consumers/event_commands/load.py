@@ -11,19 +11,27 @@ from uuid import UUID
 import asyncpg
 
 from consumers.event_commands.door import those_let_in
+from consumers.event_commands.load_after_sale import find_orders_spoken_of, load_after_sale, order_of
 from consumers.rules.sale import Hold, Order, Sale, SaleTerms, Seat, StoredAnswer
 from contracts.commands import (
+    PEOPLES_COMMANDS,
+    AcceptTransfer,
     AnyCommand,
+    ApplyCode,
+    ChangePrices,
     Checkout,
     ExtendHold,
+    GiveSeats,
     PaymentCanceled,
     PaymentDeclined,
     PaymentRefunded,
     RefundOrder,
     ReleaseSeats,
     ReserveSeats,
+    ReturnSeats,
     SettlePayment,
     VoidPayment,
+    WithholdSeats,
 )
 from contracts.ids import CommandId, EventId, HoldId, OrderId, SeatId, UserId
 from contracts.replies import ANY_REPLY
@@ -31,6 +39,7 @@ from contracts.settings import Settings
 from db import sale as records
 from db.postgres import Transaction
 
+ABOUT_SEATS = (WithholdSeats, ReturnSeats, ChangePrices, GiveSeats)
 ABOUT_AN_ORDER = (SettlePayment, PaymentDeclined, PaymentCanceled, PaymentRefunded, VoidPayment, RefundOrder)
 
 
@@ -70,14 +79,16 @@ async def load_sale(
     if reservations and event["high_demand"] != (admitted is not None):
         raise OtherDemand(high_demand=event["high_demand"])
     wanting = those_let_in(reservations, admitted)
-    orders = await _load_orders(tx, event_id, commands)
+    orders = await _load_orders(tx, event_id, commands, await find_orders_spoken_of(tx, event_id, commands))
     holds = await _load_holds(tx, event_id, commands, orders)
     wanted = _seat_ids_wanted(wanting, chosen_seat_ids)
     held = {seat_id for hold in holds.values() for seat_id in hold.seat_ids}
+    wanted |= {seat_id for command in commands if isinstance(command, ABOUT_SEATS) for seat_id in command.seat_ids}
     seats = await _load_seats(tx, event_id, wanted | held)
     if any(seats[seat_id].status == "locked" for seat_id in held if seat_id in seats):
         raise SeatsLockedElsewhere("a hold's seat is locked by another session")
     users = {command.user_id for command in wanting}
+    users |= {command.user_id for command in commands if isinstance(command, AcceptTransfer)}
     if event["high_demand"]:
         # Whose turn is over shows in their having no hold left.
         users |= {hold.user_id for hold in holds.values()}
@@ -86,7 +97,7 @@ async def load_sale(
         for seat_id in await records.try_seat_locks(tx, event_id, wanted - held):
             if seat_id in seats:
                 seats[SeatId(seat_id)].status = "locked"
-    return Sale(
+    sale = Sale(
         terms=_terms(event_id, event, settings),
         now=event["now"],
         ledger_seq=event["ledger_seq"],
@@ -100,6 +111,8 @@ async def load_sale(
         admitted=admitted or {},
         askers=askers,
     )
+    await load_after_sale(tx, sale, commands)
+    return sale
 
 
 def _terms(event_id: EventId, event: asyncpg.Record, settings: Settings) -> SaleTerms:
@@ -115,15 +128,28 @@ def _terms(event_id: EventId, event: asyncpg.Record, settings: Settings) -> Sale
         hold_duration=timedelta(seconds=settings.hold_seconds),
         hold_ceiling=timedelta(seconds=settings.hold_ceiling_seconds),
         decline_grace=timedelta(seconds=settings.decline_grace_seconds),
+        event_at=event["event_date"],
+        presale_at=event["presale_date"],
+        fee_rate=event["fee_rate"],
+        tax_rate=event["tax_rate"],
+        refund_until=event["refund_until"],
+        refund_fee_rate=event["refund_fee_rate"],
+        transfers=event["transfers"],
+        resales=event["resales"],
+        waiting_count=event["waiting_count"],
+        waiting_serial=event["waiting_serial"],
     )
 
 
-async def _load_orders(tx: Transaction, event_id: EventId, commands: Sequence[AnyCommand]) -> dict[OrderId, Order]:
+async def _load_orders(
+    tx: Transaction, event_id: EventId, commands: Sequence[AnyCommand], spoken_of: Collection[UUID]
+) -> dict[OrderId, Order]:
     order_ids: set[UUID] = {command.order_id for command in commands if isinstance(command, ABOUT_AN_ORDER)}
-    order_ids |= {command.command_id for command in commands if isinstance(command, Checkout)}
+    order_ids |= {command.command_id for command in commands if isinstance(command, Checkout | GiveSeats)}
+    order_ids |= set(spoken_of)
     hold_ids = {command.hold_id for command in commands if isinstance(command, Checkout)}
     found = await records.lock_orders(tx, event_id, order_ids, hold_ids)
-    return {OrderId(record["id"]): _order(record) for record in found}
+    return {OrderId(record["id"]): order_of(record) for record in found}
 
 
 async def _load_holds(
@@ -133,7 +159,7 @@ async def _load_holds(
     for command in commands:
         if isinstance(command, ReserveSeats):
             hold_ids.add(command.command_id)  # a redelivered reservation finds the hold it made
-        elif isinstance(command, Checkout | ReleaseSeats | ExtendHold):
+        elif isinstance(command, Checkout | ReleaseSeats | ExtendHold | ApplyCode):
             hold_ids.add(command.hold_id)
         elif command.type == "expire_holds":
             hold_ids.update(command.hold_ids)
@@ -162,7 +188,7 @@ async def _load_answers(
     command_ids = {
         command.command_id
         for command in commands
-        if isinstance(command, ReleaseSeats | ExtendHold) or command.type in ("refund_order", "transfer_ticket")
+        if isinstance(command, PEOPLES_COMMANDS) and not isinstance(command, ReserveSeats | Checkout)
     }
     return {
         CommandId(record["command_id"]): StoredAnswer(
@@ -173,9 +199,9 @@ async def _load_answers(
 
 
 def _seat(record: asyncpg.Record) -> Seat:
-    id_, seat_index, section, row, seat_number, price, status, hold_id, held_until, order_id, fence = record
+    id_, seat_index, section, row, seat_number, price, status, hold_id, held_until, order_id, fence, resale_id = record
     return Seat(
-        id_, seat_index, section, row, seat_number, price, status, hold_id, held_until, order_id, fence, fence
+        id_, seat_index, section, row, seat_number, price, status, hold_id, held_until, order_id, fence, fence, resale_id
     )  # fmt: skip
 
 
@@ -186,8 +212,3 @@ def _seat_locked_elsewhere(record: asyncpg.Record) -> Seat:
 
 def _hold(record: asyncpg.Record) -> Hold:
     return Hold(**dict(record))
-
-
-def _order(record: asyncpg.Record) -> Order:
-    fields = dict(record)
-    return Order(total=fields.pop("total_amount"), **fields)

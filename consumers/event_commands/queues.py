@@ -22,7 +22,7 @@ from consumers.event_commands.door import Door
 from consumers.event_commands.engine import Answered, Asked, Engine, NotProcessed, Outcome
 from consumers.event_commands.replies import Replies
 from contracts import topology, wire
-from contracts.commands import AnyCommand, Checkout, ExtendHold, ReleaseSeats, ReserveSeats
+from contracts.commands import PEOPLES_COMMANDS, AnyCommand
 from contracts.ids import EventId
 from contracts.rejections import RejectionCode
 from contracts.replies import Rejected
@@ -37,12 +37,15 @@ log = logging.getLogger(__name__)
 
 # How often the list of events on sale is read when nobody has told us that it changed.
 LOOK_AGAIN_SECONDS = 1.0
+# A queue that is well is consumed within milliseconds. One without a leader never is, and the broker does not say so.
+START_TIMEOUT_SECONDS = 5.0
+# After a restart there may be two thousand to begin with; more at once would only make each of them slower.
+STARTED_AT_ONCE_MAX = 64
 # What lifecycle opens at most; each queue costs a channel here.
 EVENT_QUEUES_MAX = 2000
 # Lifecycle removes the queue of an ended sale once it is empty; after a day nothing can be left in it.
 ENDED_SECONDS = 24 * 3600
 BROKER_AWAY = (*CONNECTION_EXCEPTIONS, AMQPError, OSError, TimeoutError)
-BUYERS_COMMANDS = (ReserveSeats, ReleaseSeats, ExtendHold, Checkout)
 
 
 async def run(settings: Settings, stopping: asyncio.Event) -> None:
@@ -110,6 +113,9 @@ class OpenQueues:
         self._replies = replies
         self._parking = parking
         self._draining: dict[str, QueueDrain] = {}
+        self._beginning: dict[str, asyncio.Task[None]] = {}
+        self._at_once = asyncio.Semaphore(STARTED_AT_ONCE_MAX)
+        self._not_answering: set[str] = set()
 
     @property
     def is_empty(self) -> bool:
@@ -117,24 +123,48 @@ class OpenQueues:
         return not self._draining
 
     async def drain_also(self, names: set[str]) -> None:
-        """Begin with those that are new, and again with those that broke. A queue is drained until the broker says that it
-        is gone: when a sale ends, what is still in its queue has to be carried out."""
+        """Begin with those that are new, and again with those that broke; returns before they have begun, because one that
+        does not answer must hold up no other. A queue is drained until the broker says that it is gone: when a sale ends,
+        what is still in its queue has to be carried out."""
         for name in [name for name, drain in self._draining.items() if drain.is_broken]:
             await self._draining.pop(name).stop()
-        for name in sorted(names - self._draining.keys()):
-            drain = QueueDrain(name, self._engine, self._replies, self._parking)
-            try:
+        for name in sorted(names - self._draining.keys() - self._beginning.keys()):
+            self._beginning[name] = asyncio.create_task(self._begin(name), name=f"begin {name}")
+
+    async def _begin(self, name: str) -> None:
+        drain = QueueDrain(name, self._engine, self._replies, self._parking)
+        try:
+            async with self._at_once, asyncio.timeout(START_TIMEOUT_SECONDS):
                 await drain.start(self._connection)
-            except aio_pika.exceptions.ChannelNotFoundEntity:
-                continue  # lifecycle has not declared it yet; we look again
-            self._draining[name] = drain
+        except aio_pika.exceptions.ChannelNotFoundEntity:
+            return  # lifecycle has not declared it yet; we look again
+        except TimeoutError:
+            # We look again, too, and say it once. Lifecycle takes an event's queue that stays like this out of the way.
+            if name not in self._not_answering:
+                log.warning("queue_not_answering", extra={"queue": name, "within_seconds": START_TIMEOUT_SECONDS})
+            self._not_answering.add(name)
+            return
+        except BROKER_AWAY as problem:
+            if not self._connection.is_closed:  # else all of them end like this, and all begin again on the next one
+                log.warning("queue_not_drained", extra={"queue": name, "error": repr(problem)})
+            return
+        finally:
+            del self._beginning[name]
+        if name in self._not_answering:
+            self._not_answering.remove(name)
+            log.info("queue_answers_again", extra={"queue": name})
+        self._draining[name] = drain
 
     async def stop(self, within_seconds: float) -> None:
         """Take nothing more, finish what was taken."""
+        beginning = list(self._beginning.values())
+        for task in beginning:
+            task.cancel()
         drains = list(self._draining.values())
         self._draining.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(within_seconds):
+                await asyncio.gather(*beginning, return_exceptions=True)
                 await asyncio.gather(*(drain.stop() for drain in drains))
         for drain in drains:
             drain.abandon()
@@ -174,7 +204,7 @@ class QueueDrain:
         underlay = await channel.get_underlay_channel()
         underlay.on_consumer_cancel_callbacks.add(self._on_end)
         tag = await queue.consume(self._enqueue)
-        self._cancel_consuming = lambda: queue.cancel(tag)
+        self._cancel_consuming = lambda: queue.cancel(tag, timeout=START_TIMEOUT_SECONDS)
         self._channel = channel
         self._loop = asyncio.create_task(self._drain(), name=self.name)
         self._loop.add_done_callback(self._on_end)
@@ -274,12 +304,12 @@ class QueueDrain:
 
 
 def _check_sender(settings: Settings, delivery: AbstractIncomingMessage, commands: Iterable[AnyCommand]) -> None:
-    """RabbitMQ vouches for the sender's user id. Buyers' commands come from the ingress, all others from our couriers: a
+    """RabbitMQ vouches for the sender's user id. People's commands come from the ingress, all others from our couriers: a
     process that can be reached from outside must not be able to say that something has been paid."""
     if "@" in settings.rabbitmq_url:
         return  # the operator runs everything under one user of their own
     for command in commands:
-        expected = "ingress" if isinstance(command, BUYERS_COMMANDS) else "courier"
+        expected = "ingress" if isinstance(command, PEOPLES_COMMANDS) else "courier"
         if delivery.user_id != expected:
             raise wire.UnreadableMessage(f"{command.type} sent by {delivery.user_id or 'nobody'}, not by {expected}")
 

@@ -5,13 +5,17 @@ messages others are owed, in that same transaction.
 """
 
 from collections.abc import Iterable
+from decimal import Decimal
 from uuid import UUID
 
-from consumers.rules.sale import Hold, Order, Outgoing, Sale, ticket_id_of
+from consumers.event_commands.save_after_sale import save_after_sale
+from consumers.rules.after_sale import Ticket
+from consumers.rules.sale import Hold, Order, Outgoing, Sale
 from contracts.domain_events import (
     AnyDomainEvent,
     CapturesDue,
     HoldsArmed,
+    NoticesDue,
     OrdersCancelled,
     OrdersConfirmed,
     PaymentsRequested,
@@ -31,8 +35,10 @@ async def save_sale(tx: Transaction, sale: Sale, *, settings: Settings) -> None:
     event_id = sale.terms.event_id
     await _save_holds(tx, event_id, sale)
     await _save_orders(tx, event_id, sale)
+    await _end_tickets(tx, event_id, sale)
     await _save_seats(tx, event_id, sale)
-    await _save_sold(tx, event_id, sale)
+    await _save_new_tickets(tx, event_id, sale)
+    await save_after_sale(tx, sale)
     await records.insert_answers(
         tx,
         event_id,
@@ -65,6 +71,8 @@ def domain_events_of(event_id: EventId, outgoing: Outgoing) -> Iterable[AnyDomai
         yield OrdersConfirmed(event_id=event_id, orders=tuple(outgoing.confirmed))
     if outgoing.cancelled:
         yield OrdersCancelled(event_id=event_id, orders=tuple(outgoing.cancelled))
+    if outgoing.notices:
+        yield NoticesDue(event_id=event_id, notices=tuple(outgoing.notices))
 
 
 async def _save_seats(tx: Transaction, event_id: EventId, sale: Sale) -> None:
@@ -72,17 +80,18 @@ async def _save_seats(tx: Transaction, event_id: EventId, sale: Sale) -> None:
         tx,
         event_id,
         [
-            (s.id, s.status, s.hold_id, s.held_until, s.order_id, s.fence, s.fence_read)
+            (s.id, s.status, s.hold_id, s.held_until, s.order_id, s.fence, s.fence_read, s.resale_id)
             for s in sale.changed_seats.values()
         ],
     )
+    await records.save_prices(tx, event_id, [(seat.id, seat.price) for seat in sale.repriced_seats.values()])
 
 
 async def _save_holds(tx: Transaction, event_id: EventId, sale: Sale) -> None:
     new = [hold for hold in sale.changed_holds.values() if hold.is_new]
     changed = [hold for hold in sale.changed_holds.values() if not hold.is_new]
     await records.insert_holds(tx, event_id, at=sale.now, rows=[_hold_row(hold) for hold in new])
-    await records.update_holds(tx, event_id, [(hold.id, hold.status, hold.held_until) for hold in changed])
+    await records.update_holds(tx, event_id, [(hold.id, hold.status, hold.held_until, hold.total) for hold in changed])
 
 
 async def _save_orders(tx: Transaction, event_id: EventId, sale: Sale) -> None:
@@ -96,17 +105,46 @@ async def _save_orders(tx: Transaction, event_id: EventId, sale: Sale) -> None:
     )
 
 
-async def _save_sold(tx: Transaction, event_id: EventId, sale: Sale) -> None:
-    await records.end_order_items(tx, event_id, [order.id for order in sale.unsold_orders])
-    await records.insert_order_items(
-        tx,
-        event_id,
-        at=sale.now,
-        rows=[
-            (order.id, seat.id, seat.price, ticket_id_of(order.id, seat.id), order.user_id)
-            for order, seats in sale.sold_orders
-            for seat in seats
-        ],
+async def _end_tickets(tx: Transaction, event_id: EventId, sale: Sale) -> None:
+    """Before anything is sold: a seat that changes hands in one batch is in one live item at a time."""
+    new = {ticket.id for ticket in sale.new_tickets}
+    changed = [ticket for ticket in sale.changed_tickets.values() if ticket.id not in new]
+    await records.update_tickets(tx, event_id, [_changed_ticket_row(ticket) for ticket in changed])
+
+
+async def _save_new_tickets(tx: Transaction, event_id: EventId, sale: Sale) -> None:
+    await records.insert_tickets(
+        tx, event_id, at=sale.now, rows=[_new_ticket_row(ticket) for ticket in sale.new_tickets]
+    )
+    changed = [ticket for ticket in sale.new_tickets if ticket.id in sale.changed_tickets]
+    await records.update_tickets(tx, event_id, [_changed_ticket_row(ticket) for ticket in changed])
+
+
+def _new_ticket_row(ticket: Ticket) -> tuple[object, ...]:
+    return (
+        ticket.id,
+        ticket.order_id,
+        ticket.seat_id,
+        ticket.bought_by,
+        ticket.price,
+        ticket.fee,
+        ticket.tax,
+        ticket.reduction,
+        ticket.tier,
+    )
+
+
+def _changed_ticket_row(ticket: Ticket) -> tuple[object, ...]:
+    return (
+        ticket.id,
+        ticket.order_id,
+        ticket.seat_id,
+        ticket.user_id,
+        ticket.version,
+        ticket.status,
+        ticket.ended_because,
+        ticket.live,
+        ticket.refund_id,
     )
 
 
@@ -134,6 +172,11 @@ def _hold_row(hold: Hold) -> tuple[object, ...]:
         hold.held_until,
         hold.reserved_until,
         hold.request_hash,
+        None if hold.prices is None else _array_literal(hold.prices),
+        None if hold.tiers is None else _text_array_literal(hold.tiers),
+        None if hold.reductions is None else _array_literal(hold.reductions),
+        hold.code_id,
+        hold.waiting_id,
     )
 
 
@@ -151,6 +194,8 @@ def _new_order_row(order: Order) -> tuple[object, ...]:
         order.provider_key,
         order.payment_status,
         order.payment_method,
+        order.kind,
+        order.code_id,
     )
 
 
@@ -168,5 +213,10 @@ def _changed_order_row(order: Order) -> tuple[object, ...]:
     )
 
 
-def _array_literal(values: Iterable[UUID | int]) -> str:
+def _array_literal(values: Iterable[UUID | int | Decimal]) -> str:
     return "{" + ",".join(map(str, values)) + "}"
+
+
+def _text_array_literal(values: Iterable[str]) -> str:
+    quoted = ('"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"' for value in values)
+    return "{" + ",".join(quoted) + "}"

@@ -38,6 +38,7 @@ from contracts.domain_events import (
     PaymentDue,
     PaymentRequested,
     PaymentsRequested,
+    RefundDue,
     RefundsDue,
     VoidsDue,
 )
@@ -55,7 +56,7 @@ PAYMENT_UNAVAILABLE = "payment_unavailable"
 # A capture may overtake a cancellation between our reading and our asking; then the refund is the way. Twice is plenty.
 ROUNDS_MAX = 3
 
-Payment = TypeVar("Payment", PaymentRequested, PaymentDue)
+Payment = TypeVar("Payment", PaymentRequested, PaymentDue, RefundDue)
 
 
 @dataclass
@@ -155,7 +156,7 @@ async def void(event_id: EventId, payment: PaymentDue, resources: Resources) -> 
     return False
 
 
-async def refund(event_id: EventId, payment: PaymentDue, resources: Resources) -> bool:
+async def refund(event_id: EventId, payment: RefundDue, resources: Resources) -> bool:
     """Give the money back, or, where it has only been set aside, let it go."""
     for _ in range(ROUNDS_MAX):
         said: Outcome = await resources.gateway.read(payment.intent_id)
@@ -165,7 +166,9 @@ async def refund(event_id: EventId, payment: PaymentDue, resources: Resources) -
             said = await resources.gateway.cancel(payment.intent_id, key=f"{payment.provider_key}:cancel")
         await failpoint("payments.after_refund")
         if isinstance(said, Canceled | Refunded):
-            command = PaymentRefunded(command_id=_new_id(), event_id=event_id, order_id=payment.order_id)
+            command = PaymentRefunded(
+                command_id=_new_id(), event_id=event_id, order_id=payment.order_id, refund_id=payment.refund_id
+            )
             await resources.sender.send(command)
             return True
         if isinstance(said, Unknown | Unavailable):

@@ -65,7 +65,7 @@ def decide_settle_payment(sale: Sale, command: SettlePayment) -> AnyReply:
         return Done()
     sale.mark_hold(hold, "converted")
     sale.mark_order(order, "completed", payment_status="authorized")
-    tickets = sale.sell(order, seats, command.command_id)
+    tickets = sale.sell(order, hold, seats, command.command_id)
     sale.answer_later(
         order,
         OrderCompleted(
@@ -130,7 +130,7 @@ def decide_payment_canceled(sale: Sale, command: PaymentCanceled) -> AnyReply:
 
 def _end_unsold(sale: Sale, order: Order, hold: Hold, command: PaymentCanceled | PaymentDeclined) -> AnyReply:
     if order.status == "completed":
-        sale.unsell(order, hold, command.command_id)
+        sale.unsell(order, command.command_id)
         sale.mark_hold(hold, "released")
     else:
         sale.give_back(hold, "released", command.command_id)

@@ -120,7 +120,7 @@ def _reserved(sale: Sale, hold: Hold, seats: Sequence[Seat]) -> SeatsReserved:
     return SeatsReserved(
         hold_id=hold.id,
         event_id=sale.terms.event_id,
-        seats=tuple(seat.as_sold_seat() for seat in seats),
+        seats=tuple(seat.as_sold_seat(hold.charge_of(at, seat).price) for at, seat in enumerate(seats)),
         total=hold.total,
         currency=sale.terms.currency,
         held_until=hold.reserved_until,

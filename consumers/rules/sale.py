@@ -9,20 +9,35 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import NamedTuple
-from uuid import uuid5
+from uuid import UUID, uuid5
 
+from consumers.rules.after_sale import AuditEntry, MoneyEntry, Refund, Resale, Ticket, Transfer
 from contracts.commands import Checkout, Command, ReserveSeats
 from contracts.domain_events import (
     ConfirmedSeat,
     DueHold,
+    Notice,
     OrderConfirmation,
     OrderNotice,
     PaymentDue,
     PaymentRequested,
+    RefundDue,
     SeatChange,
     SeatsChanged,
 )
-from contracts.ids import CommandId, EventId, HoldId, OrderId, SeatId, TicketId, UserId
+from contracts.ids import (
+    CommandId,
+    EventId,
+    HoldId,
+    OrderId,
+    RefundId,
+    ResaleId,
+    SeatId,
+    TicketId,
+    TransferId,
+    UserId,
+    WaitingId,
+)
 from contracts.replies import ANY_REPLY, AnyReply, IssuedTicket, SoldSeat
 
 _NOTHING = Decimal(0)
@@ -47,6 +62,8 @@ class Seat:
     order_id: OrderId | None
     fence: int
     fence_read: int
+    # Of a seat that its owner offers to others: it is sold on, and still his until then.
+    resale_id: ResaleId | None = None
 
     def is_available(self, now: datetime) -> bool:
         """Held means held only until its time: nobody has to clean up before the next buyer may have it."""
@@ -54,9 +71,17 @@ class Seat:
             self.status == "held" and self.held_until is not None and self.held_until <= now
         )
 
-    def as_sold_seat(self) -> SoldSeat:
-        """The seat as a buyer is told of it."""
-        return SoldSeat(self.id, self.section, self.row, self.seat_number, self.price)
+    def as_sold_seat(self, price: Decimal | None = None) -> SoldSeat:
+        """The seat as a buyer is told of it, at what it costs him."""
+        return SoldSeat(self.id, self.section, self.row, self.seat_number, self.price if price is None else price)
+
+
+class Charge(NamedTuple):
+    """What a seat costs whoever holds it: its tier and his code are in it."""
+
+    price: Decimal
+    tier: str = ""
+    reduction: Decimal = _NOTHING
 
 
 @dataclass(slots=True)
@@ -73,7 +98,23 @@ class Hold:
     reserved_until: datetime
     created_at: datetime
     request_hash: str = ""
+    # What each seat costs, in the order of seat_ids; None in holds older than that: what the seats cost.
+    prices: Sequence[Decimal] | None = None
+    # None: the usual price for all, and nothing off.
+    tiers: Sequence[str] | None = None
+    reductions: Sequence[Decimal] | None = None
+    code_id: UUID | None = None
+    # Of seats that the waiting list offered: whose turn it was.
+    waiting_id: WaitingId | None = None
     is_new: bool = False
+
+    def charge_of(self, position: int, seat: "Seat") -> Charge:
+        """What the seat at that place of seat_ids costs this hold's owner."""
+        return Charge(
+            seat.price if self.prices is None else self.prices[position],
+            "" if self.tiers is None else self.tiers[position],
+            _NOTHING if self.reductions is None else self.reductions[position],
+        )
 
     def is_active(self, now: datetime) -> bool:
         """Whether its owner may still do something with it."""
@@ -102,6 +143,8 @@ class Order:
     provider_key: str = ""
     intent_id: str | None = None
     client_secret: str | None = None
+    kind: str = "sale"
+    code_id: UUID | None = None
     is_new: bool = False
 
     @property
@@ -136,6 +179,19 @@ class SaleTerms:
     hold_duration: timedelta
     hold_ceiling: timedelta
     decline_grace: timedelta
+    event_at: datetime
+    # From here to on_sale_at only who has an access code may have seats.
+    presale_at: datetime | None = None
+    # Shares of a price: the tax that is in it, and the fee that is in what remains.
+    fee_rate: Decimal = _NOTHING
+    tax_rate: Decimal = _NOTHING
+    refund_until: datetime | None = None
+    refund_fee_rate: Decimal = _NOTHING
+    transfers: bool = True
+    resales: bool = True
+    # People on the waiting list whom nothing has been offered; while there are any, what is freed is theirs first.
+    waiting_count: int = 0
+    waiting_serial: int = 0
 
 
 class LedgerEntry(NamedTuple):
@@ -176,9 +232,10 @@ class Outgoing:
     payments_requested: list[PaymentRequested] = field(default_factory=list)
     captures_due: list[PaymentDue] = field(default_factory=list)
     voids_due: list[PaymentDue] = field(default_factory=list)
-    refunds_due: list[PaymentDue] = field(default_factory=list)
+    refunds_due: list[RefundDue] = field(default_factory=list)
     confirmed: list[OrderConfirmation] = field(default_factory=list)
     cancelled: list[OrderNotice] = field(default_factory=list)
+    notices: list[Notice] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -194,6 +251,11 @@ class Sale:
     seat_counts: dict[UserId, int] = field(default_factory=dict)
     hold_counts: dict[UserId, int] = field(default_factory=dict)
     answered: dict[CommandId, StoredAnswer] = field(default_factory=dict)
+    # Of orders that are sold, all they have; of others, nothing.
+    tickets: dict[TicketId, Ticket] = field(default_factory=dict)
+    refunds: dict[RefundId, Refund] = field(default_factory=dict)
+    transfers: dict[TransferId, Transfer] = field(default_factory=dict)
+    resales: dict[ResaleId, Resale] = field(default_factory=dict)
     # What the engine chose for those who asked for the best available seats.
     chosen_seat_ids: Mapping[CommandId, Sequence[SeatId]] = field(default_factory=dict)
     # What the waiting room says of those who want seats; where it does not answer, of nobody.
@@ -204,6 +266,15 @@ class Sale:
     changed_seats: dict[SeatId, Seat] = field(default_factory=dict)
     changed_holds: dict[HoldId, Hold] = field(default_factory=dict)
     changed_orders: dict[OrderId, Order] = field(default_factory=dict)
+    new_tickets: list[Ticket] = field(default_factory=list)
+    changed_tickets: dict[TicketId, Ticket] = field(default_factory=dict)
+    changed_refunds: dict[RefundId, Refund] = field(default_factory=dict)
+    changed_transfers: dict[TransferId, Transfer] = field(default_factory=dict)
+    changed_resales: dict[ResaleId, Resale] = field(default_factory=dict)
+    # Seats whose price is another than it was.
+    repriced_seats: dict[SeatId, Seat] = field(default_factory=dict)
+    money: list[MoneyEntry] = field(default_factory=list)
+    audits: list[AuditEntry] = field(default_factory=list)
     sold_orders: list[tuple[Order, list[Seat]]] = field(default_factory=list)
     unsold_orders: list[Order] = field(default_factory=list)
     ledger: list[LedgerEntry] = field(default_factory=list)
@@ -247,13 +318,20 @@ class Sale:
         """The one order that stands on this hold, if any."""
         return next((order for order in self.orders.values() if order.hold_id == hold_id and order.is_live), None)
 
-    def take(self, command: ReserveSeats, seats: Sequence[Seat]) -> Hold:
-        """Set the seats aside for the asker. An expired holder loses them here, and the ledger says so."""
+    def take(
+        self,
+        command: ReserveSeats,
+        seats: Sequence[Seat],
+        *,
+        charges: Sequence[Charge] | None = None,
+        code_id: UUID | None = None,
+    ) -> Hold:
+        """Set the seats aside for the asker, at these charges or the usual price. An expired holder loses them here, and the
+        ledger says so."""
         held_until = self.now + self.terms.hold_duration
         hold_id = HoldId(command.command_id)
-        total = _NOTHING
+        prices = [seat.price for seat in seats] if charges is None else [charge.price for charge in charges]
         for seat in seats:
-            total += seat.price
             if seat.status == "held":
                 self._record(seat, "available", command.command_id)
             seat.hold_id, seat.held_until = hold_id, held_until
@@ -264,12 +342,16 @@ class Sale:
             user_id=command.user_id,
             seat_ids=[seat.id for seat in seats],
             fences=[seat.fence for seat in seats],
-            total=total,
+            total=sum(prices, _NOTHING),
             status="active",
             held_until=held_until,
             reserved_until=held_until,
             created_at=self.now,
             request_hash=command.request_hash,
+            prices=prices,
+            tiers=None if charges is None else [charge.tier for charge in charges],
+            reductions=None if charges is None else [charge.reduction for charge in charges],
+            code_id=code_id,
             is_new=True,
         )
         self.holds[hold_id] = self.changed_holds[hold_id] = hold
@@ -332,6 +414,7 @@ class Sale:
             correlation_id=command.correlation_id,
             payment_method=command.payment_method,
             provider_key=str(command.command_id),
+            code_id=hold.code_id,
             is_new=True,
         )
         self.orders[order.id] = self.changed_orders[order.id] = order
@@ -357,16 +440,18 @@ class Sale:
         order.ended_because = because or order.ended_because
         self.changed_orders[order.id] = order
 
-    def sell(self, order: Order, seats: list[Seat], command_id: CommandId) -> list[IssuedTicket]:
-        """The seats are the buyer's, with a ticket each: they count on, their hold does not."""
+    def sell(self, order: Order, hold: Hold, seats: list[Seat], command_id: CommandId) -> list[IssuedTicket]:
+        """The hold's seats are the buyer's, with a ticket each: they count on, their hold does not."""
         order.completed_at = self.now
         if order.user_id in self.hold_counts:
             self.hold_counts[order.user_id] -= 1
-        for seat in seats:
+        issued = []
+        for position, seat in enumerate(seats):
             seat.held_until, seat.order_id = None, order.id
             self._record(seat, "sold", command_id)
+            ticket = self._issue(order, seat, hold.charge_of(position, seat))
+            issued.append(IssuedTicket(ticket_id=ticket.id, seat=seat.as_sold_seat(ticket.price)))
         self.sold_orders.append((order, seats))
-        tickets = [IssuedTicket(ticket_id=ticket_id_of(order.id, seat.id), seat=seat.as_sold_seat()) for seat in seats]
         self.outgoing.captures_due.append(order.payment_due())
         self.outgoing.confirmed.append(
             OrderConfirmation(
@@ -375,19 +460,57 @@ class Sale:
                 total=order.total,
                 currency=order.currency,
                 seats=tuple(ConfirmedSeat(section=s.section, row=s.row, seat=s.seat_number) for s in seats),
-                ticket_ids=tuple(ticket.ticket_id for ticket in tickets),
+                ticket_ids=tuple(ticket.ticket_id for ticket in issued),
                 timestamp=self.now,
             )
         )
-        return tickets
+        return issued
 
-    def unsell(self, order: Order, hold: Hold, command_id: CommandId) -> None:
-        """Take a sold order's seats back: its items and tickets are dead, and the seats are on sale again."""
+    def _issue(self, order: Order, seat: Seat, charge: Charge) -> Ticket:
+        ticket = Ticket(
+            id=ticket_id_of(order.id, seat.id),
+            order_id=order.id,
+            seat_id=seat.id,
+            user_id=order.user_id,
+            bought_by=order.user_id,
+            price=charge.price,
+            reduction=charge.reduction,
+            tier=charge.tier,
+        )
+        self.tickets[ticket.id] = ticket
+        self.new_tickets.append(ticket)
+        return ticket
+
+    def tickets_of(self, order_id: OrderId) -> list[Ticket]:
+        """The tickets of a sold order, the dead ones too."""
+        return [ticket for ticket in self.tickets.values() if ticket.order_id == order_id]
+
+    def end_ticket(self, ticket: Ticket, because: str) -> None:
+        """Its code lets nobody in any more; its seat is another matter (`free_ticket_seats`)."""
+        ticket.status, ticket.ended_because = "void", because
+        self.changed_tickets[ticket.id] = ticket
+
+    def free_ticket_seats(self, tickets: Iterable[Ticket], command_id: CommandId) -> None:
+        """The tickets' seats go back on sale. One that has been sold on meanwhile, or is not this order's, stays as it is."""
+        for ticket in tickets:
+            if not ticket.live:
+                continue
+            ticket.live = False
+            self.changed_tickets[ticket.id] = ticket
+            if ticket.bought_by in self.seat_counts:
+                self.seat_counts[ticket.bought_by] -= 1
+            seat = self.seats.get(ticket.seat_id)
+            if seat is not None and seat.order_id == ticket.order_id:
+                self.free([seat], command_id)
+
+    def unsell(self, order: Order, command_id: CommandId) -> None:
+        """Take a sold order back: its tickets are dead, and the seats are on sale again."""
         self.unsold_orders.append(order)
-        mine = [seat for seat_id in hold.seat_ids if (seat := self.seats.get(seat_id)) and seat.order_id == order.id]
-        if order.user_id in self.seat_counts:
-            self.seat_counts[order.user_id] -= len(mine)
-        self.free(mine, command_id)
+        tickets = self.tickets_of(order.id)
+        for ticket in tickets:
+            if ticket.is_valid:
+                self.end_ticket(ticket, "cancelled")
+        self.free_ticket_seats(tickets, command_id)
 
     def stored_answer(self, order: Order) -> AnyReply:
         """The answer that was stored when the order was settled."""

@@ -2,7 +2,7 @@
 SELECT h.id, h.user_id, h.seat_ids, h.total, h.reserved_until, e.currency,
        array_agg(s.id ORDER BY p.position) AS ids, array_agg(s.section ORDER BY p.position) AS sections,
        array_agg(s.row ORDER BY p.position) AS rows, array_agg(s.seat_number ORDER BY p.position) AS numbers,
-       array_agg(s.price ORDER BY p.position) AS prices
+       array_agg(coalesce(h.prices[p.position], s.price) ORDER BY p.position) AS prices
   FROM holds h
   JOIN events e ON e.id = h.event_id
   JOIN unnest(h.seat_ids) WITH ORDINALITY AS p (seat_id, position) ON true
