@@ -35,13 +35,14 @@ ROLES = {
     "payments": "consumers.payments.role",
     "relay": "consumers.outbox_relay",
     "notifications": "consumers.notifications",
+    "webhooks": "consumers.webhooks",
     "analytics": "consumers.analytics",
     "cleanup": "consumers.cleanup",
     "lifecycle": "consumers.lifecycle",
     "admissions": "consumers.admissions",
 }
 # A process with nothing but these runs at a lower priority than those that buyers wait for: their queues keep the work.
-BACK_OFFICE = frozenset({"notifications", "analytics"})
+BACK_OFFICE = frozenset({"notifications", "webhooks", "analytics"})
 BACK_OFFICE_NICENESS = 15
 EVERY_ROLE = "all"
 DECLARE_TOPOLOGY = "declare-topology"

@@ -16,7 +16,7 @@ import aiormq.abc
 from aio_pika import RobustChannel
 from aio_pika.abc import AbstractChannel, AbstractRobustConnection
 from aio_pika.exceptions import (
-    AMQPError,
+    CONNECTION_EXCEPTIONS,
     ChannelInvalidStateError,
     ChannelNotFoundEntity,
     ChannelPreconditionFailed,
@@ -45,8 +45,9 @@ LOOK_AT_ALL_SECONDS = 30.0
 # Each is asked, and deleted, on a channel of its own; the others' turn comes in the next round.
 SUSPECTS_AT_ONCE_MAX = 100
 
-# The next round asserts what is missing; sales go on through the lanes meanwhile.
-_TRIED_AGAIN: tuple[type[BaseException], ...] = (*TRANSIENT_ERRORS, AMQPError, ChannelInvalidStateError)
+# The next round asserts what is missing; sales go on through the lanes meanwhile. The client says with a plain RuntimeError
+# that a connection or a channel is closed.
+_TRIED_AGAIN: tuple[type[BaseException], ...] = (*TRANSIENT_ERRORS, *CONNECTION_EXCEPTIONS)
 
 EVENT_QUEUES = Gauge(
     "boxoffice_event_queues", "Queues of events on sale, and of ended sales still being worked off", ["state"]
@@ -351,8 +352,8 @@ async def _warn_of_missing_limits(settings: Settings) -> None:
 async def run(settings: Settings, stopping: asyncio.Event) -> None:
     """Declare what is fixed, then open and close the queues of events by the clock until told to stop."""
     await declare_topology(settings)
-    pool = await open_pool(settings, application_name="boxoffice lifecycle", size=2)
     connection = await connect(settings, "lifecycle", name="lifecycle")
+    pool = await open_pool(settings, application_name="boxoffice lifecycle", size=2)
     read_cache = ReadCache(settings)
     try:
         lifecycle = Lifecycle(settings, pool, connection, read_cache)

@@ -1,106 +1,97 @@
 """What does a mail about an order say?"""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from html import escape
 
+from consumers.mail_body import Attachment, Facts, InlinePicture, Items, Link, Mail, Part, Pictures, written
+from consumers.mail_words import amount_of, count_of, hello, seat_of, show_facts, show_of, when_of
 from contracts.domain_events import ConfirmedSeat, OrderConfirmation, OrderNotice
+from contracts.ids import OrderId
+from contracts.signing_keys import SigningKeys
+from contracts.site_links import SiteLinks
+from contracts.ticket_pages import ticket_pages
+from contracts.ticket_pictures import ticket_png
 from db.recipients import Recipient
+from db.tickets import HeldTicket
+
+# What a family buys; more would be a long way to scroll, and they are all in the PDF.
+PICTURES_MAX = 6
 
 
 @dataclass(frozen=True)
-class Mail:
-    """A mail without its envelope."""
+class TicketPapers:
+    """Tickets as they come with a mail: their pages, and their codes as pictures. Of tickets whose codes change, nothing."""
 
-    subject: str
-    text: str
-    html: str
+    pages: Attachment | None = None
+    pictures: tuple[tuple[InlinePicture, str], ...] = ()
+
+    @classmethod
+    def of(cls, order_id: OrderId, tickets: Sequence[HeldTicket], keys: SigningKeys) -> "TicketPapers":
+        """Those of these tickets of an order. Some 15 ms a ticket: for a thread of its own."""
+        printable = [ticket for ticket in tickets if ticket.opens_doors and not ticket.rotating_codes]
+        if not printable:
+            return cls()
+        pdf = ticket_pages([ticket.page(keys) for ticket in printable])
+        return cls(
+            pages=Attachment(name=f"tickets-{order_id}.pdf", media_type="application/pdf", content=pdf),
+            pictures=tuple(_pictures(printable, keys)) if len(printable) <= PICTURES_MAX else (),
+        )
+
+    @property
+    def attachments(self) -> tuple[Attachment, ...]:
+        """What is attached."""
+        return (self.pages,) if self.pages is not None else ()
+
+    def parts(self, order_id: OrderId, links: SiteLinks) -> tuple[Part, ...]:
+        """What the mail says of them, and shows."""
+        link = Link("Your order and its tickets", links.order(order_id))
+        if self.pages is None:
+            return ("The codes of your tickets are only in the app: open your tickets there at the door.", link)
+        return ("Your tickets are attached. Show each code at the door.", Pictures(self.pictures), link)
 
 
-def confirmation(order: OrderConfirmation, recipient: Recipient) -> Mail:
-    """The tickets are yours: event, venue, date, seats, total, order number."""
-    seats = [_seat(seat) for seat in order.seats]
-    total = f"{order.total:.2f} {order.currency}"
-    where = _where(recipient)
-    text = _lines(
-        f"Hello {_one_line(recipient.buyer_name)},",
-        "",
-        f"your order is complete: {_count(seats)} for {_event(recipient)}.",
-        "",
-        f"When:  {_when(recipient)}",
-        f"Where: {where}",
-        "",
-        "Seats:",
-        *(f"  {seat}" for seat in seats),
-        "",
-        f"Total: {total}",
-        f"Order: {order.order_id}",
+def confirmation(order: OrderConfirmation, recipient: Recipient, papers: TicketPapers, links: SiteLinks) -> Mail:
+    """The tickets are yours: event, venue, date, seats, what was paid, order number, and the tickets themselves."""
+    return written(
+        f"Your tickets for {show_of(recipient)}",
+        hello(recipient.buyer_name),
+        f"your order is complete: {count_of(order.seats)} for {show_of(recipient)}.",
+        show_facts(recipient),
+        Items("Seats", [seat_of(seat) for seat in order.seats]),
+        Facts([*_price_facts(order, recipient), ("Order", str(order.order_id))]),
+        *papers.parts(order.order_id, links),
+        attachments=papers.attachments,
     )
-    html = _page(
-        _paragraph(f"Hello {_one_line(recipient.buyer_name)},"),
-        _paragraph(f"your order is complete: {_count(seats)} for {_event(recipient)}."),
-        _paragraph(f"When: {_when(recipient)}"),
-        _paragraph(f"Where: {where}"),
-        f"<ul>{''.join(f'<li>{escape(seat)}</li>' for seat in seats)}</ul>",
-        _paragraph(f"Total: {total}"),
-        _paragraph(f"Order: {order.order_id}"),
-    )
-    return Mail(subject=f"Your tickets for {_event(recipient)}", text=text, html=html)
 
 
 def cancellation(order: OrderNotice, recipient: Recipient) -> Mail:
     """The order came to nothing, and what that means for the money."""
-    total = f"{recipient.total_amount:.2f} {recipient.currency}"
-    sentences = (
-        f"Hello {_one_line(recipient.buyer_name)},",
-        f"your order for {_event(recipient)} ({_when(recipient)}) could not be completed: {_one_line(order.reason)}.",
-        f"You have no tickets from this order, and the {total} are not charged. If your bank shows them as reserved, the "
-        "reservation lapses.",
-        f"Order: {order.order_id}",
-    )
-    return Mail(
-        subject=f"Your order for {_event(recipient)} was cancelled",
-        text="\n\n".join(sentences) + "\n",
-        html=_page(*(_paragraph(sentence) for sentence in sentences)),
+    total = amount_of(recipient.total_amount, recipient.currency)
+    return written(
+        f"Your order for {show_of(recipient)} was cancelled",
+        hello(recipient.buyer_name),
+        f"your order for {show_of(recipient)} ({when_of(recipient)}) could not be completed: {order.reason}.",
+        f"You have no tickets from this order, and the {total} are not charged. If your bank shows them as reserved, the"
+        " reservation lapses.",
+        Facts([("Order", str(order.order_id))]),
     )
 
 
-def _event(recipient: Recipient) -> str:
-    name, artist = _one_line(recipient.event_name), _one_line(recipient.artist)
-    return f"{artist}: {name}" if artist and artist not in name else name
+def _price_facts(order: OrderConfirmation, recipient: Recipient) -> Iterable[tuple[str, str]]:
+    """The total, and what is in it if that is more than one thing."""
+    fee, tax, reduction = recipient.fee, recipient.tax, recipient.reduction
+    if fee or tax or reduction:
+        yield "Tickets", amount_of(order.total - fee - tax, order.currency)
+    for name, amount in (("Fees", fee), ("Taxes", tax)):
+        if amount:
+            yield name, amount_of(amount, order.currency)
+    yield "Total", amount_of(order.total, order.currency)
+    if reduction:
+        yield "Saved", amount_of(reduction, order.currency)
 
 
-def _when(recipient: Recipient) -> str:
-    return f"{recipient.event_date:%A %d %B %Y, %H:%M} UTC"
-
-
-def _where(recipient: Recipient) -> str:
-    parts = (recipient.venue_name, recipient.venue_address, recipient.venue_city)
-    return ", ".join(_one_line(part) for part in parts if part)
-
-
-def _seat(seat: ConfirmedSeat) -> str:
-    if not seat.row and not seat.seat:
-        return _one_line(f"{seat.section}, general admission")
-    return _one_line(f"Section {seat.section}, row {seat.row}, seat {seat.seat}")
-
-
-def _count(seats: Sequence[str]) -> str:
-    return "1 ticket" if len(seats) == 1 else f"{len(seats)} tickets"
-
-
-def _one_line(text: str) -> str:
-    # Names come from people; a line break in one of them must not become a header of ours.
-    return " ".join(text.split())
-
-
-def _lines(*lines: str) -> str:
-    return "\n".join(lines) + "\n"
-
-
-def _paragraph(text: str) -> str:
-    return f"<p>{escape(text)}</p>"
-
-
-def _page(*parts: str) -> str:
-    return f"<!doctype html><html><body>{''.join(parts)}</body></html>"
+def _pictures(tickets: Iterable[HeldTicket], keys: SigningKeys) -> Iterable[tuple[InlinePicture, str]]:
+    for ticket in tickets:
+        seat = ConfirmedSeat(section=ticket.section, row=ticket.row, seat=ticket.seat_number)
+        picture = InlinePicture(content_id=f"{ticket.id}@tickets", content=ticket_png(ticket.code(keys)))
+        yield picture, seat_of(seat)

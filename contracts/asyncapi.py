@@ -48,7 +48,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
 
 COMMANDS_MESSAGE, REPLIES_MESSAGE, PARKED_MESSAGE = "Commands", "Replies", "Parked"
 _PAYMENT_MESSAGES = ("PaymentsRequested", "CapturesDue", "VoidsDue", "RefundsDue")
-_ORDER_MESSAGES = ("OrdersConfirmed", "OrdersCancelled")
+_ORDER_MESSAGES = ("OrdersConfirmed", "OrdersCancelled", "NoticesDue")
 _HOLD_MESSAGES = ("HoldsArmed",)
 
 
@@ -86,6 +86,7 @@ SENDS = (
     Part("payments", "courier", topology.PARKING_EXCHANGE, (PARKED_MESSAGE,)),
     Part("cleanup", "courier", topology.PARKING_EXCHANGE, (PARKED_MESSAGE,)),
     Part("notifications", "worker", topology.PARKING_EXCHANGE, (PARKED_MESSAGE,)),
+    Part("webhooks", "worker", topology.PARKING_EXCHANGE, (PARKED_MESSAGE,)),
 )
 
 RECEIVES = (
@@ -95,6 +96,7 @@ RECEIVES = (
     Part("ingress", "ingress", SEATS_QUEUE, ("SeatsChanged",)),
     Part("payments", "courier", topology.PAYMENTS_QUEUE, _PAYMENT_MESSAGES),
     Part("notifications", "worker", topology.NOTIFICATIONS_QUEUE, _ORDER_MESSAGES),
+    Part("webhooks", "worker", topology.WEBHOOKS_QUEUE, _ORDER_MESSAGES),
     Part("cleanup", "courier", topology.CLEANUP_QUEUE, _HOLD_MESSAGES),
     Part("analytics", "worker", topology.ANALYTICS_QUEUE, ("SalesCounted",)),
     Part("an operator", "operator", topology.PARKING_QUEUE, (PARKED_MESSAGE,)),

@@ -220,6 +220,13 @@ class WithdrawResale(Command):
     resale_id: ResaleId
 
 
+class ExpireResales(Command):
+    """A hint that nobody can buy these seats any more, because the sale is over; the database's clock decides."""
+
+    type: Literal["expire_resales"] = "expire_resales"
+    resale_ids: tuple[ResaleId, ...] = Field(max_length=5000)
+
+
 class JoinWaitingList(Command):
     """Be offered seats of a sold-out event when some are freed; the command id becomes the id of the place."""
 
@@ -227,6 +234,7 @@ class JoinWaitingList(Command):
     user_id: UserId
     seat_count: PositiveInt = Field(le=SEATS_PER_COMMAND_MAX)
     section: str = Field("", max_length=50)
+    accessible: bool = False
 
 
 class LeaveWaitingList(Command):
@@ -307,6 +315,7 @@ AnyCommand = Annotated[
     | ExpireTransfers
     | OfferResale
     | WithdrawResale
+    | ExpireResales
     | JoinWaitingList
     | LeaveWaitingList
     | CancelEvent

@@ -174,7 +174,8 @@ class NoticesDue(Value):
 
 @dataclass(frozen=True, slots=True)
 class SeatChange:
-    """What a seat has become; `held_until` of a held one, so that whoever listens knows by itself when that is over."""
+    """What a seat has become; `held_until` of a held one, so that whoever listens knows by itself when that is over, and
+    `price` of one that costs something else than before."""
 
     __pydantic_config__ = PLAIN
 
@@ -182,12 +183,13 @@ class SeatChange:
     seat_index: int
     status: str
     held_until: AwareDatetime | None = None
+    price: Amount | None = None
 
 
 class SeatsChanged(Value):
     """The changes of one transaction; `first_seq`..`last_seq` are ledger numbers, so a gap shows.
 
-    A change that is no ledger entry (a hold that was extended) comes with `first_seq == last_seq + 1`.
+    A change that is no ledger entry (a hold that was extended, a price) comes with `first_seq == last_seq + 1`.
     """
 
     type: Literal["seats_changed"] = "seats_changed"

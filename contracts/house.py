@@ -21,6 +21,8 @@ SECTIONS_MAX = 500
 # The largest stadiums have 115,000 places, the largest festivals let in a quarter of a million people.
 CAPACITY_MAX = 300_000
 OUTLINE_POINTS_MAX = 64
+TIERS_MAX = 10
+TIER_NAME_LENGTH_MAX = 40
 
 MAP_WIDTH = 1000.0
 STAGE_DEPTH = 80.0
@@ -36,6 +38,8 @@ Extent = Annotated[float, Field(strict=True, gt=0, le=100_000, allow_inf_nan=Fal
 SectionName = Annotated[
     str, Field(min_length=1, max_length=50, pattern=r"^[^\s\x00-\x1f\x7f]([^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f])?$")
 ]
+
+TierName = Annotated[SectionName, Field(max_length=TIER_NAME_LENGTH_MAX)]
 
 SeatKind = Literal["seat", "accessible", "companion", "standing"]
 
@@ -78,12 +82,19 @@ class RowLine(NamedTuple):
     bend: float
 
 
+class Tier(_Drawn):
+    """Another price of a section, everything included, that buyers choose: a child's, a student's."""
+
+    name: TierName
+    price: Annotated[Amount, Field(ge=Decimal(0))]
+
+
 class Section(_Drawn):
     """A block of equal rows at one price, or, as general admission, so many places to stand without numbers.
 
     `price` is what a buyer pays for a place, everything included. `accessible` and `companion` name seats by row and
     number, `{"A": [1, 2]}`: places for wheelchairs, and the seats beside them. `outline` is the polygon to draw it as,
-    where a box would not do.
+    where a box would not do. `tiers` are other prices of the same places.
     """
 
     name: SectionName
@@ -92,6 +103,7 @@ class Section(_Drawn):
     seats_per_row: Annotated[Count, Field(le=SEATS_PER_ROW_MAX)] | None = None
     capacity: Annotated[Count, Field(le=CAPACITY_MAX)] | None = None
     price: Annotated[Amount, Field(ge=Decimal(0))]
+    tiers: Annotated[tuple[Tier, ...], Field(max_length=TIERS_MAX)] = ()
     place: Place | None = None
     outline: Annotated[tuple[Point, ...], Field(max_length=OUTLINE_POINTS_MAX)] = ()
     accessible: dict[str, tuple[Number, ...]] = Field(default_factory=dict)
@@ -103,6 +115,12 @@ class Section(_Drawn):
             raise ValueError("a seated section has rows and seatsPerRow, and no capacity")
         if self.type == "general_admission" and (self.capacity is None or self.rows or self.seats_per_row):
             raise ValueError("a general-admission section has a capacity, and neither rows nor seatsPerRow")
+        return self
+
+    @model_validator(mode="after")
+    def _each_tier_once(self) -> Self:
+        if len({tier.name for tier in self.tiers}) != len(self.tiers):
+            raise ValueError("two tiers have one name")
         return self
 
     @model_validator(mode="after")

@@ -19,6 +19,9 @@ Schema = dict[str, Any]
 Use = Literal["answer", "message", "request"]
 
 AMOUNT_PATTERN = r"^-?[0-9]{1,8}(\.[0-9]{1,2})?$"
+SUM_PATTERN = r"^-?[0-9]{1,16}(\.[0-9]{1,2})?$"
+# A share (contracts/value.py).
+SHARE_PATTERN = r"^-?[0-9](\.[0-9]{1,4})?$"
 
 
 class Schemas:
@@ -53,6 +56,9 @@ class Schemas:
         return self.components[reference.removeprefix(COMPONENTS)] if reference else schema
 
 
+_EXAMPLES = {AMOUNT_PATTERN: "95.00", SUM_PATTERN: "1204500.00", SHARE_PATTERN: "0.1900"}
+
+
 class _AnswerSchema(GenerateJsonSchema):
     """As pydantic makes it, without the titles it invents, and with money as what we send: a string."""
 
@@ -66,11 +72,14 @@ class _AnswerSchema(GenerateJsonSchema):
 
     def decimal_schema(self, schema: core_schema.DecimalSchema) -> Schema:
         if self.mode == "serialization":
-            return {"type": "string", "pattern": AMOUNT_PATTERN, "examples": ["95.00"]}
+            pattern = self.get_decimal_pattern(schema)
+            return {"type": "string", "pattern": pattern, "examples": [_EXAMPLES[pattern]]}
         return super().decimal_schema(schema)
 
-    def get_decimal_pattern(self, schema: core_schema.DecimalSchema) -> str:  # noqa: ARG002
-        return AMOUNT_PATTERN
+    def get_decimal_pattern(self, schema: core_schema.DecimalSchema) -> str:
+        if schema.get("decimal_places") == 4:
+            return SHARE_PATTERN
+        return SUM_PATTERN if schema.get("max_digits", 0) > 10 else AMOUNT_PATTERN
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> Schema:
         # Whoever reads what we send need not know what we would have written.

@@ -54,6 +54,7 @@ class RejectionCode(StrEnum):
     WAITING_LIST_NOT_NEEDED = "waiting_list_not_needed"
     NOT_ON_WAITING_LIST = "not_on_waiting_list"
     NOT_OFFERED = "not_offered"
+    PRICE_NOT_PAYABLE = "price_not_payable"
     STILL_IN_PROGRESS = "still_in_progress"
     IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
     DEADLINE_PASSED = "deadline_passed"
@@ -105,6 +106,7 @@ WHAT_TO_DO: dict[RejectionCode, str] = {
     RejectionCode.WAITING_LIST_NOT_NEEDED: "Seats are still to be had; reserve them.",
     RejectionCode.NOT_ON_WAITING_LIST: "Join the waiting list first; you are not on it.",
     RejectionCode.NOT_OFFERED: "This is not offered for this event.",
+    RejectionCode.PRICE_NOT_PAYABLE: "Ask for a whole number of the smallest payable unit of the event's currency.",
     RejectionCode.STILL_IN_PROGRESS: "Your first request is still being worked on; repeat it after Retry-After.",
     RejectionCode.IDEMPOTENCY_KEY_REUSED: "Use a new Idempotency-Key for a different request.",
     RejectionCode.DEADLINE_PASSED: "Nothing happened; try again.",

@@ -17,6 +17,7 @@ from contracts.ids import (
     TransferId,
     WaitingId,
 )
+from contracts.price_parts import PriceParts
 from contracts.rejections import RejectionCode
 from contracts.value import PLAIN, Amount, Value
 
@@ -44,6 +45,8 @@ class SeatsReserved(Value):
     total: Amount
     currency: str
     held_until: AwareDatetime
+    # Of the total; none in answers older than this field.
+    parts: PriceParts | None = None
 
 
 class SeatsReleased(Value):
@@ -80,6 +83,8 @@ class OrderCompleted(Value):
     currency: str
     tickets: tuple[IssuedTicket, ...]
     completed_at: AwareDatetime
+    # Of the total; none in answers older than this field.
+    parts: PriceParts | None = None
 
 
 class PaymentActionNeeded(Value):
@@ -100,6 +105,7 @@ class HoldRepriced(Value):
     reduction: Amount
     currency: str
     held_until: AwareDatetime
+    parts: PriceParts | None = None
 
 
 class RefundStarted(Value):

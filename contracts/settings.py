@@ -132,12 +132,13 @@ class Settings(BaseModel):
     signing_key: str = Field(
         "demo-signing-key-that-everybody-knows",
         min_length=32,
-        description="what places, passes and receipts of waiting rooms are signed with; the same on every host, and secret:"
-        " openssl rand -base64 48",
+        description="what tickets' codes, and places, passes and receipts of waiting rooms are signed with; the same on every"
+        " host, and secret: openssl rand -base64 48",
     )
     signing_key_before: str = Field(
         "",
-        description="the signing key used until now: what it signed stays good while a key is changed; empty: none",
+        description="the signing key used until now: what it signed, tickets that were printed included, stays good as long as"
+        " it stands here; empty: none",
     )
 
     # Waiting rooms.
@@ -182,11 +183,20 @@ class Settings(BaseModel):
         256, ge=1, le=1024, description="commands per transaction; beyond 256 nothing is gained"
     )
     hold_seconds: int = Field(600, ge=1, description="how long seats are set aside; also the TTL of the wait queue")
+    waiting_list_offer_seconds: int = Field(
+        1800, ge=1, description="how long freed seats are held for whoever of the waiting list is offered them"
+    )
     live_holds_max: int = Field(
         4, ge=1, description="live holds one user may have of one event: more is squatting, not choosing"
     )
     hold_ceiling_seconds: int = Field(1200, ge=1, description="no extension takes a hold past this since it was made")
     decline_grace_seconds: int = Field(60, ge=1, description="what a buyer has at least to try another card")
+    transfer_days: int = Field(
+        7,
+        ge=1,
+        le=365,
+        description="how long a ticket that was offered to somebody may be accepted, until its show begins",
+    )
     redis_timeout_seconds: float = Field(
         0.05, gt=0, description="a slower lock filter counts as failing; PostgreSQL decides anyway"
     )

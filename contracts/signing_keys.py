@@ -1,8 +1,8 @@
 """What does this deployment sign with, and whose signatures does it still believe?
 
 Everything is derived from one secret, `Settings.signing_key`: an Ed25519 key for receipts, which anybody can check with
-its public half, and a MAC key for places and passes, which are for ourselves only. A key has an id, so that it can be
-changed: what was signed under the secret before (`Settings.signing_key_before`) stays good until it runs out.
+its public half, and MAC keys for places, passes, the codes of tickets and the secrets of transfers, which are for ourselves
+only. A key can be changed: what was signed under the secret before (`Settings.signing_key_before`) stays good until it runs out.
 """
 
 import base64
@@ -20,6 +20,8 @@ from contracts.settings import Settings
 _RECEIPTS = b"boxoffice receipts, ed25519, 1"
 _TOKENS = b"boxoffice place tokens, hmac-sha256, 1"
 _ACCOUNTS = b"boxoffice account marks, hmac-sha256, 1"
+_TICKETS = b"boxoffice ticket codes, hmac-sha256, 1"
+_TRANSFERS = b"boxoffice transfer tokens, hmac-sha256, 1"
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,11 @@ class SigningKeys:
     token_key: MacKey
     token_keys: dict[str, MacKey]
     account_key: bytes
+    # What the codes of tickets are signed with, the current key first; the one before is believed as long as it is configured,
+    # because a ticket that was printed a year ago has to open the door.
+    ticket_keys: tuple[bytes, ...]
+    # What the mail about a transfer is signed with, the current key first.
+    transfer_keys: tuple[bytes, ...]
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -53,6 +60,8 @@ class SigningKeys:
             token_key=token_keys[0],
             token_keys={key.id: key for key in reversed(token_keys)},
             account_key=_derived(settings.signing_key, _ACCOUNTS),
+            ticket_keys=tuple(_derived(secret, _TICKETS) for secret in secrets),
+            transfer_keys=tuple(_derived(secret, _TRANSFERS) for secret in secrets),
         )
 
 

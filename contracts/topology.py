@@ -26,6 +26,7 @@ PARKING_EXCHANGE = "tk.dlx"
 
 PAYMENTS_QUEUE = "tk.work.payments"
 NOTIFICATIONS_QUEUE = "tk.work.notifications"
+WEBHOOKS_QUEUE = "tk.work.webhooks"
 CLEANUP_QUEUE = "tk.work.cleanup"
 ANALYTICS_QUEUE = "tk.tel.analytics"
 PARKING_QUEUE = "tk.parking"
@@ -157,7 +158,10 @@ def wait_queue(hold_seconds: int) -> Queue:
 
 QUEUES = (
     *(Queue(lane_queue(lane), command_queue_arguments()) for lane in range(LANE_COUNT)),
-    *(Queue(name, {"x-queue-type": "quorum"}) for name in (PAYMENTS_QUEUE, NOTIFICATIONS_QUEUE, CLEANUP_QUEUE)),
+    *(
+        Queue(name, {"x-queue-type": "quorum"})
+        for name in (PAYMENTS_QUEUE, NOTIFICATIONS_QUEUE, WEBHOOKS_QUEUE, CLEANUP_QUEUE)
+    ),
     wait_queue(DEFAULT_HOLD_SECONDS),
     *(
         Queue(retry_exchange(delay), {"x-queue-type": "quorum", "x-message-ttl": delay * 1000})
@@ -171,6 +175,7 @@ BINDINGS = (
     *(Binding(COMMANDS_COLD, lane_queue(lane), f"s{lane:02d}.*") for lane in range(LANE_COUNT)),
     Binding(DOMAIN_EVENTS, PAYMENTS_QUEUE, PAYMENT_EVENTS_KEY),
     Binding(DOMAIN_EVENTS, NOTIFICATIONS_QUEUE, ORDER_EVENTS_KEY),
+    Binding(DOMAIN_EVENTS, WEBHOOKS_QUEUE, ORDER_EVENTS_KEY),
     Binding(HOLDS, hold_wait_queue(DEFAULT_HOLD_SECONDS), hold_arm_key(DEFAULT_HOLD_SECONDS)),
     Binding(HOLDS, CLEANUP_QUEUE, HOLD_EXPIRED_KEY),
     Binding(TELEMETRY, ANALYTICS_QUEUE, "#"),
@@ -227,10 +232,10 @@ USERS = (
         read=r"^(tk\.(reply|seats)|tk\.(reply|seats)\..+)$",
     ),
     User(
-        "worker",  # commands, notifications, analytics: may answer, may not ask
+        "worker",  # commands, notifications, webhooks, analytics: may answer, may not ask
         configure="^$",
         write=r"^tk\.(reply|seats|tel|dlx|retry\.[0-9]+s)$",
-        read=r"^tk\.(cmd\.(e\..+|s[0-9][0-9])|work\.notifications|tel\.analytics)$",
+        read=r"^tk\.(cmd\.(e\..+|s[0-9][0-9])|work\.(notifications|webhooks)|tel\.analytics)$",
     ),
     User(
         "courier",  # relay, payments, cleanup: carries commands back to the events

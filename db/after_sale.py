@@ -8,6 +8,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import asyncpg
+
 from db.named_queries import queries
 from db.postgres import Transaction
 from db.sale import Records, Row, StaleWrite
@@ -49,7 +51,7 @@ async def lock_transfers(
 
 
 async def insert_transfers(tx: Transaction, event_id: UUID, *, at: datetime, rows: Sequence[Row]) -> None:
-    """Transfers as (id, ticket_id, ticket_version, from_user_id, to_email, expires_at)."""
+    """Transfers as (id, ticket_id, ticket_version, from_user_id, to_email, expires_at, status, to_user_id, ended_at)."""
     if rows:
         await tx.execute(_sql.insert_transfers, event_id, at, *_columns(rows))
 
@@ -69,13 +71,13 @@ async def lock_resales(
 
 
 async def insert_resales(tx: Transaction, event_id: UUID, *, at: datetime, rows: Sequence[Row]) -> None:
-    """Resales as (id, ticket_id, order_id, seat_id, seller_id, price, usual_price, hold_id)."""
+    """Resales as (id, ticket_id, order_id, seat_id, seller_id, price, usual_price, hold_id, status, refund_id, ended_at)."""
     if rows:
         await tx.execute(_sql.insert_resales, event_id, at, *_columns(rows))
 
 
 async def update_resales(tx: Transaction, event_id: UUID, rows: Sequence[Row]) -> None:
-    """Resales as (id, status, refund_id, ended_at); raises StaleWrite."""
+    """Resales as (id, status, refund_id, ended_at, usual_price); raises StaleWrite."""
     await _update(tx, _sql.update_resales, event_id, rows)
 
 
@@ -89,6 +91,36 @@ async def insert_audits(tx: Transaction, event_id: UUID, *, at: datetime, rows: 
     """Entries as (user_id, action, subject, before, after), the last two as JSON."""
     if rows:
         await tx.execute(_sql.insert_audits, event_id, at, *_columns(rows))
+
+
+async def find_cancellation(tx: Transaction, event_id: UUID) -> asyncpg.Record | None:
+    """(cancelled_by, reason, cancelled_at, finished_at) of an event that was cancelled."""
+    return await tx.fetchrow(_sql.find_cancellation, event_id)
+
+
+async def find_orders_to_refund(
+    tx: Transaction, event_id: UUID, *, at_once_max: int, patience_seconds: float
+) -> set[UUID]:
+    """Some of the orders that have not been given back: as many as make `at_once_max` with those that are on their way, not
+    counting those that have been for longer than that."""
+    records = await tx.fetch(_sql.find_orders_to_refund, event_id, at_once_max, patience_seconds)
+    return {record["id"] for record in records}
+
+
+async def count_orders_to_end(tx: Transaction, event_id: UUID) -> tuple[int, int]:
+    """How many orders have something that could be given back, and how many have not come to their end, those included."""
+    record = await tx.fetchrow(_sql.count_orders_to_end, event_id)
+    return (record["to_refund"], record["under_way"]) if record is not None else (0, 0)
+
+
+async def cancel_event(tx: Transaction, event_id: UUID, *, at: datetime, cancelled_by: UUID, reason: str) -> None:
+    """From the commit on, whoever gets the event's fence finds it cancelled."""
+    await tx.execute(_sql.cancel_event, event_id, at, cancelled_by, reason)
+
+
+async def finish_cancellation(tx: Transaction, event_id: UUID, *, at: datetime) -> None:
+    """Nobody's money is left to give back."""
+    await tx.execute(_sql.finish_cancellation, event_id, at)
 
 
 async def _update(tx: Transaction, statement: str, event_id: UUID, rows: Sequence[Row]) -> None:

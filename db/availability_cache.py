@@ -75,7 +75,8 @@ class AvailabilityCache:
             available_count=record["seats"].count("a"),
             seats=record["seats"],
         )
-        await self._keep(found, opens_in_seconds=record["opens_in_seconds"])
+        fresh_seconds = FRESH_SECONDS["on_sale" if record["is_presale"] else found.status]
+        await self._keep(found, fresh_seconds, opens_in_seconds=record["opens_in_seconds"])
         return found
 
     async def _kept(self, event_id: EventId) -> Availability | None:
@@ -85,8 +86,8 @@ class AvailabilityCache:
             return None if body is None else Availability.model_validate_json(body)
         return None
 
-    async def _keep(self, found: Availability, *, opens_in_seconds: float) -> None:
-        seconds = float(FRESH_SECONDS[found.status])
+    async def _keep(self, found: Availability, fresh_seconds: int, *, opens_in_seconds: float) -> None:
+        seconds = float(fresh_seconds)
         if opens_in_seconds > 0:
             # "Not yet on sale" must not outlive the opening.
             seconds = min(seconds, opens_in_seconds)

@@ -16,7 +16,8 @@ from pydantic import AwareDatetime
 
 from contracts.house import SectionConfig
 from contracts.ids import EventId, VenueId
-from contracts.value import Amount, Value
+from contracts.price_parts import fee_and_tax
+from contracts.value import Amount, Share, Value
 from db.events import EventStatus
 from db.named_queries import queries
 from db.postgres import Pool
@@ -80,20 +81,47 @@ class EventCard(Value):
     capacity: int
 
 
-class SectionSummary(Value):
-    """A section, and how many of its places are for wheelchairs."""
+class PriceSummary(Value):
+    """A price, everything included, and what of it is fee and tax."""
+
+    price: Amount
+    fee: Amount
+    tax: Amount
+
+
+class TierSummary(PriceSummary):
+    """Another price of a section, which buyers choose."""
+
+    name: str
+
+
+class SectionSummary(PriceSummary):
+    """A section, what a place in it costs, and how many of its places are for wheelchairs."""
 
     name: str
     type: Literal["seated", "general_admission"]
-    price: Amount
+    tiers: tuple[TierSummary, ...]
     capacity: int
     accessible_count: int
 
 
 class EventDetails(EventCard):
-    """Everything a visitor may know of an event."""
+    """Everything a visitor may know of an event.
+
+    From `presale_date` on whoever has a code may have seats. `fee_rate` and `tax_rate` are shares of a price: of the price,
+    tax is price - price / (1 + tax_rate), and the fee is fee_rate of the rest. Until `refund_until` buyers may give tickets
+    back for the price without refund_fee_rate of it; null: never.
+    """
 
     description: str
+    presale_date: AwareDatetime | None
+    fee_rate: Share
+    tax_rate: Share
+    refund_until: AwareDatetime | None
+    refund_fee_rate: Share
+    transfers: bool
+    resales: bool
+    rotating_codes: bool
     venue: VenueAddress
     sections: tuple[SectionSummary, ...]
     version: int
@@ -199,7 +227,7 @@ async def find_details(pool: Pool, event_id: EventId) -> EventDetails | None:
     if record is None:
         return None
     house = SectionConfig.model_validate_json(record["section_config"])
-    return EventDetails.model_validate({**record, "venue": _venue(record), "sections": _summaries(house)})
+    return EventDetails.model_validate({**record, "venue": _venue(record), "sections": _summaries(house, record)})
 
 
 async def find_venues(
@@ -281,18 +309,24 @@ def _venue(record: Mapping[str, Any]) -> dict[str, Any]:
     return {name.removeprefix("venue_"): value for name, value in record.items() if name.startswith("venue_")}
 
 
-def _summaries(house: SectionConfig) -> list[SectionSummary]:
+def _summaries(house: SectionConfig, event: Mapping[str, Any]) -> list[SectionSummary]:
     return [
         SectionSummary(
             name=section.name,
             type=section.type,
-            # As the seats have it, however it was drawn: 30 is 30.00.
-            price=section.price.quantize(_CENT),
+            **_price(section.price, event),
+            tiers=tuple(TierSummary(name=tier.name, **_price(tier.price, event)) for tier in section.tiers),
             capacity=section.seat_count,
             accessible_count=sum(len(numbers) for numbers in section.accessible.values()),
         )
         for section in house.sections
     ]
+
+
+def _price(price: Decimal, event: Mapping[str, Any]) -> dict[str, Decimal]:
+    fee, tax = fee_and_tax(price, fee_rate=event["fee_rate"], tax_rate=event["tax_rate"], currency=event["currency"])
+    # As the seats have it, however it was drawn: 30 is 30.00.
+    return {"price": price.quantize(_CENT), "fee": fee, "tax": tax}
 
 
 def _place_of(last: EventCard, sort: Sort, tier: int) -> Place:

@@ -1,17 +1,18 @@
 """Which shows are there, and how does one come into being with all its seats?"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from asyncpg import UniqueViolationError
 from pydantic import AwareDatetime
 
-from contracts.ids import EventId, SeatId, VenueId
+from contracts.ids import EventId, SeatId, UserId, VenueId
 from contracts.money import UnusableAmount, to_minor_units
 from contracts.value import Amount, Value
+from db.audit_log import changes, record_deed
 from db.named_queries import queries
 from db.postgres import Pool, Transaction, transaction
 
@@ -23,6 +24,10 @@ EventStatus: TypeAlias = Literal["upcoming", "on_sale", "sold_out", "completed",
 
 # Its seats were made from the one and their prices are in the other.
 NEVER_CHANGEABLE = frozenset({"venue_id", "currency"})
+# What is sold is in the books with its fee and its tax; and a presale that has begun has begun.
+FIXED_ONCE_SOLD = frozenset({"presale_date", "fee_rate", "tax_rate"})
+
+_NOTHING = Decimal(0)
 
 
 class Event(Value):
@@ -58,6 +63,18 @@ class EventTerms:
     ticket_limit: int
     currency: str
     high_demand: bool
+    # From then on, and before on_sale_date, whoever has a code may have seats; None: there is no presale.
+    presale_date: datetime | None = None
+    # Shares of a price: the tax that is in it, and the fee that is in what remains.
+    fee_rate: Decimal = _NOTHING
+    tax_rate: Decimal = _NOTHING
+    # Until when buyers may give tickets back by themselves (None: never), and which share of the price is then kept.
+    refund_until: datetime | None = None
+    refund_fee_rate: Decimal = _NOTHING
+    # Whether tickets may pass from one account to another, be offered to others, and have a code that changes.
+    transfers: bool = True
+    resales: bool = True
+    rotating_codes: bool = False
 
 
 class EventRecorded(NamedTuple):
@@ -71,10 +88,12 @@ EventNotRecorded: TypeAlias = Literal["venue_unknown", "prices_not_payable", "ke
 
 
 class EventNotUpdated(NamedTuple):
-    """Why nothing was changed, and which fields stand in the way."""
+    """Why nothing was changed, and which fields stand in the way: those that can no longer be changed at all, and those
+    that can no longer be changed to the worse for whoever has bought."""
 
     reason: Literal["unknown", "changed_meanwhile", "not_changeable"]
     fields: tuple[str, ...] = ()
+    worse: tuple[str, ...] = ()
 
 
 class Seat(Value):
@@ -103,6 +122,14 @@ async def create_event(
     category: str = "",
     high_demand: bool = False,
     description: str = "",
+    presale_date: datetime | None = None,
+    fee_rate: Decimal = _NOTHING,
+    tax_rate: Decimal = _NOTHING,
+    refund_until: datetime | None = None,
+    refund_fee_rate: Decimal = _NOTHING,
+    transfers: bool = True,
+    resales: bool = True,
+    rotating_codes: bool = False,
     request_hash: str = "",
 ) -> EventId:
     """Write the event down with a seat for every place of its venue; without `off_sale_date` it sells until the show.
@@ -115,16 +142,18 @@ async def create_event(
         *(event_id, venue_id, name, artist, category),
         *(event_date, on_sale_date, off_sale_date or event_date),
         *(ticket_limit, currency, high_demand, description, request_hash),
+        *(presale_date, fee_rate, tax_rate, refund_until, refund_fee_rate, transfers, resales, rotating_codes),
     )
     await tx.execute(_SQL.insert_event_inventory, event_id)
     await tx.execute(_SQL.insert_seats, event_id)
+    await tx.execute(_SQL.insert_price_tiers, event_id)
     # Last, because others who add the same words wait for our commit.
     await tx.execute(_SQL.insert_search_words, event_id)
     return event_id
 
 
 async def record_event(
-    pool: Pool, event_id: EventId, terms: EventTerms, *, request_hash: str = ""
+    pool: Pool, event_id: EventId, terms: EventTerms, *, by: UserId, request_hash: str = ""
 ) -> EventRecorded | EventNotRecorded:
     """Make the event with all its seats, or find that this request has made it before (the same id, the same hash)."""
     try:
@@ -135,6 +164,7 @@ async def record_event(
             if not _are_payable(prices, terms.currency):
                 return "prices_not_payable"
             await create_event(tx, event_id=event_id, request_hash=request_hash, **vars(terms))
+            await _record_deed(tx, "create_event", event_id, by, before=None, after=vars(terms))
     except UniqueViolationError:
         return await _find_creation(pool, event_id, request_hash)
     async with pool.acquire(timeout=5.0) as connection:
@@ -143,7 +173,7 @@ async def record_event(
 
 
 async def update_event(
-    pool: Pool, event_id: EventId, terms: EventTerms, *, if_version: int | None = None
+    pool: Pool, event_id: EventId, terms: EventTerms, *, by: UserId, if_version: int | None = None
 ) -> EventNotUpdated | None:
     """Give the event these terms, if its version is still that one; None when that is done."""
     async with transaction(pool) as tx:
@@ -153,16 +183,36 @@ async def update_event(
         if if_version is not None and known["version"] != if_version:
             return EventNotUpdated("changed_meanwhile")
         changed = frozenset(name for name, value in vars(terms).items() if known[name] != value)
-        fixed = changed & _fixed_fields(status=known["status"], has_begun=known["has_begun"])
-        if fixed:
-            return EventNotUpdated("not_changeable", tuple(sorted(fixed)))
+        fixed = changed & _fixed_fields(
+            status=known["status"], has_begun=known["has_begun"], has_sold=known["has_sold"]
+        )
+        worse = _made_worse(known, terms) - fixed if known["has_sold"] else frozenset()
+        if fixed or worse:
+            return EventNotUpdated("not_changeable", tuple(sorted(fixed)), tuple(sorted(worse)))
         await tx.execute(
             _SQL.update_event,
             *(event_id, terms.name, terms.artist, terms.category, terms.description),
             *(terms.event_date, terms.on_sale_date, terms.off_sale_date, terms.ticket_limit, terms.high_demand),
+            *(terms.presale_date, terms.fee_rate, terms.tax_rate, terms.refund_until, terms.refund_fee_rate),
+            *(terms.transfers, terms.resales, terms.rotating_codes),
         )
         await tx.execute(_SQL.insert_search_words, event_id)
+        before, after = changes(known, vars(terms))
+        await _record_deed(tx, "update_event", event_id, by, before=before, after=after)
     return None
+
+
+async def _record_deed(
+    tx: Transaction,
+    action: str,
+    event_id: EventId,
+    by: UserId,
+    *,
+    before: Mapping[str, Any] | None,
+    after: Mapping[str, Any],
+) -> None:
+    subject = f"event {event_id}"
+    await record_deed(tx, user_id=by, action=action, event_id=event_id, subject=subject, before=before, after=after)
 
 
 def _are_payable(prices: Sequence[Decimal], currency: str) -> bool:
@@ -173,11 +223,24 @@ def _are_payable(prices: Sequence[Decimal], currency: str) -> bool:
         return False
 
 
-def _fixed_fields(*, status: EventStatus, has_begun: bool) -> frozenset[str]:
-    """What can no longer be changed."""
+def _fixed_fields(*, status: EventStatus, has_begun: bool, has_sold: bool) -> frozenset[str]:
+    """What can no longer be changed, once the sale to everybody, or to whoever has a code, has begun."""
     if status in ("completed", "cancelled"):
         return frozenset(EventTerms.__dataclass_fields__)
-    return NEVER_CHANGEABLE | {"on_sale_date"} if has_begun else NEVER_CHANGEABLE
+    fixed = NEVER_CHANGEABLE
+    if has_begun:
+        fixed |= {"on_sale_date"}
+    return fixed | FIXED_ONCE_SOLD if has_sold else fixed
+
+
+def _made_worse(known: Mapping[str, Any], terms: EventTerms) -> frozenset[str]:
+    """Of what buyers may rely on, what would be worse for them than it was when they bought."""
+    worse = set()
+    if known["refund_until"] is not None and (terms.refund_until is None or terms.refund_until < known["refund_until"]):
+        worse.add("refund_until")
+    if terms.refund_fee_rate > known["refund_fee_rate"]:
+        worse.add("refund_fee_rate")
+    return frozenset(worse)
 
 
 async def _find_creation(pool: Pool, event_id: EventId, request_hash: str) -> EventRecorded | EventNotRecorded:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from uuid import UUID
 
-from contracts.ids import CommandId, EventId, OrderId
+from contracts.ids import CommandId, EventId, OrderId, RefundId
 from db.named_queries import queries
 from db.postgres import Pool
 
@@ -35,8 +35,22 @@ class SilentPayment:
 
 
 @dataclass(frozen=True)
+class SilentRefund:
+    """A refund of which nothing has been heard for a while; `provider_key` is its own."""
+
+    event_id: EventId
+    order_id: OrderId
+    refund_id: RefundId
+    provider_key: str
+    intent_id: str | None
+    amount: Decimal
+    currency: str
+
+
+@dataclass(frozen=True)
 class KnownPayment:
-    """Our side of a payment that the provider has listed."""
+    """Our side of a payment that the provider has listed: `refunded` of it went back some time ago, `going_back` is on its way
+    or has just arrived."""
 
     event_id: EventId
     order_id: OrderId
@@ -46,6 +60,8 @@ class KnownPayment:
     provider_key: str
     status: str
     order_status: str
+    refunded: Decimal
+    going_back: Decimal
 
 
 @dataclass(frozen=True)
@@ -90,9 +106,15 @@ async def take_silent(pool: Pool, *, silent_seconds: float, limit: int) -> list[
     return [SilentPayment(**record) for record in await pool.fetch(_sql.take_silent, silent_seconds, limit)]
 
 
-async def find_by_intents(pool: Pool, intent_ids: Sequence[str]) -> dict[str, KnownPayment]:
-    """Our payments by the provider's intent ids."""
-    records = await pool.fetch(_sql.find_by_intents, list(intent_ids))
+async def take_silent_refunds(pool: Pool, *, silent_seconds: float, limit: int) -> list[SilentRefund]:
+    """Claim refunds that have been silent for so long."""
+    return [SilentRefund(**record) for record in await pool.fetch(_sql.take_silent_refunds, silent_seconds, limit)]
+
+
+async def find_by_intents(pool: Pool, intent_ids: Sequence[str], *, settled_seconds: float) -> dict[str, KnownPayment]:
+    """Our payments by the provider's intent ids. What was refunded so long ago is settled: every list of the provider's that is
+    younger must show it."""
+    records = await pool.fetch(_sql.find_by_intents, list(intent_ids), settled_seconds)
     return {record["intent_id"]: KnownPayment(**record) for record in records}
 
 

@@ -30,6 +30,7 @@ class SeatRecord(NamedTuple):
     held_until: datetime | None
     order_id: UUID | None
     fence: int
+    resale_id: UUID | None
 
 
 class LedgerRecord(NamedTuple):
@@ -62,15 +63,19 @@ class OrderRecord(NamedTuple):
     status: str
     total_amount: Decimal
     currency: str
+    completed_at: datetime | None = None
 
 
 class ItemRecord(NamedTuple):
-    """A seat in an order; live while it is sold to it."""
+    """A seat in an order; live while it is sold to it. `refund_id`: what gives its money back."""
 
     order_id: UUID
     seat_id: UUID
     price: Decimal
     live: bool
+    fee: Decimal = Decimal(0)
+    tax: Decimal = Decimal(0)
+    refund_id: UUID | None = None
 
 
 class TicketRecord(NamedTuple):
@@ -80,6 +85,48 @@ class TicketRecord(NamedTuple):
     order_id: UUID
     seat_id: UUID
     status: str
+
+
+class RefundRecord(NamedTuple):
+    """Money of an order that goes back, or has."""
+
+    id: UUID
+    order_id: UUID
+    kind: str
+    ticket_ids: list[UUID]
+    amount: Decimal
+    fee_kept: Decimal
+    currency: str
+    status: str
+
+
+class MoneyRecord(NamedTuple):
+    """An amount that went from `credit` to `debit`."""
+
+    order_id: UUID
+    debit: str
+    credit: str
+    amount: Decimal
+    currency: str
+
+
+class CancellationRecord(NamedTuple):
+    """That the event was cancelled, and that everybody has had their money back."""
+
+    cancelled_at: datetime
+    finished_at: datetime | None
+
+
+class ResaleRecord(NamedTuple):
+    """A seat that its owner sells on: on sale, and still his order's until somebody has paid for it."""
+
+    id: UUID
+    order_id: UUID
+    seat_id: UUID
+    status: str
+    price: Decimal
+    refund_kind: str | None
+    refund_amount: Decimal | None
 
 
 class PaymentRecord(NamedTuple):
@@ -108,7 +155,14 @@ class Books:
     orders: list[OrderRecord]
     items: list[ItemRecord]
     tickets: list[TicketRecord]
+    resales: list[ResaleRecord]
     payments: list[PaymentRecord]
+    refunds: list[RefundRecord]
+    money: list[MoneyRecord]
+    event_status: str
+    # Whether whoever gets the event's fence sees that it is cancelled.
+    is_fenced_off: bool
+    cancellation: CancellationRecord | None
     late_message_count: int
 
 
@@ -135,7 +189,15 @@ async def read_books(pool: Pool, event_id: EventId) -> Books:
             orders=await _read(connection, _SQL.list_orders, event_id, OrderRecord),
             items=await _read(connection, _SQL.list_items, event_id, ItemRecord),
             tickets=await _read(connection, _SQL.list_tickets, event_id, TicketRecord),
+            resales=await _read(connection, _SQL.list_resales, event_id, ResaleRecord),
             payments=await _read(connection, _SQL.list_payments, event_id, PaymentRecord),
+            refunds=await _read(connection, _SQL.list_refunds, event_id, RefundRecord),
+            money=await _read(connection, _SQL.list_money, event_id, MoneyRecord),
+            event_status=inventory["status"],
+            is_fenced_off=inventory["is_fenced_off"],
+            cancellation=next(
+                iter(await _read(connection, _SQL.find_cancellation, event_id, CancellationRecord)), None
+            ),
             late_message_count=await connection.fetchval(_SQL.count_late_messages, OUTBOX_LATE_SECONDS),
         )
 

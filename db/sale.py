@@ -93,6 +93,16 @@ async def save_prices(tx: Transaction, event_id: UUID, rows: Sequence[Row]) -> N
         _expect(len(rows), await tx.execute(SQL.save_prices, event_id, *_columns(rows)), "prices")
 
 
+async def keep_prices_of_holds(tx: Transaction, event_id: UUID) -> None:
+    """Whoever holds seats pays what he was told, whatever they cost from now on; call it before `save_prices`."""
+    await tx.execute(SQL.keep_prices_of_holds, event_id)
+
+
+async def follow_prices(tx: Transaction, event_id: UUID) -> None:
+    """The event's lowest and highest price, and its version, follow its seats'; call it after `save_prices`."""
+    await tx.execute(SQL.follow_prices, event_id)
+
+
 async def append_ledger(tx: Transaction, event_id: UUID, *, last_seq: int, at: datetime, rows: Sequence[Row]) -> None:
     """Entries as (seat_id, from_status, to_status, hold_id, order_id, command_id), numbered on from `last_seq` without a
     gap. Raises StaleWrite when somebody else has numbered meanwhile."""
@@ -116,7 +126,7 @@ async def update_holds(tx: Transaction, event_id: UUID, rows: Sequence[Row]) -> 
 
 async def insert_orders(tx: Transaction, event_id: UUID, *, at: datetime, rows: Sequence[Row]) -> None:
     """Orders with their payments, as (id, user_id, hold_id, status, total, currency, request_hash, reply_to,
-    correlation_id, provider_key, payment_status, payment_method, kind, code_id)."""
+    correlation_id, provider_key, payment_status, payment_method, kind, code_id, answer, completed_at)."""
     if rows:
         await tx.execute(SQL.insert_orders, event_id, at, *_columns(rows))
 

@@ -17,10 +17,12 @@ from redis.asyncio import Redis
 from contracts.ids import UserId
 from db.redis import user_tag
 
-Role = Literal["user", "admin"]
+# A scanner lets people in at the door; to everything else they are a user. An administrator may scan too.
+Role = Literal["user", "scanner", "admin"]
 
 SECRET_BYTES = 32
 _ADMIN = b'"role": "admin"'
+_SCANNER = b'"role": "scanner"'
 _COOKIE = re.compile(r"([0-9a-f]{32})\.([A-Za-z0-9_-]{43})")
 
 
@@ -67,7 +69,9 @@ async def destroy_sessions_of(redis: Redis, user_id: UserId) -> int:
 def role_of(stored: bytes) -> Role:
     """The role in a session as Redis holds it."""
     # Reading it all would cost ten times as much, for every request; nothing in it is anybody's own text.
-    return "admin" if _ADMIN in stored else "user"
+    if _ADMIN in stored:
+        return "admin"
+    return "scanner" if _SCANNER in stored else "user"
 
 
 def _digest(secret: str) -> str:

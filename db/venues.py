@@ -7,8 +7,9 @@ from typing import Any, Literal, TypeAlias
 from asyncpg import UniqueViolationError
 
 from contracts.house import SectionConfig
-from contracts.ids import VenueId
+from contracts.ids import UserId, VenueId
 from contracts.value import Value
+from db.audit_log import changes, record_deed
 from db.named_queries import queries
 from db.postgres import Pool, Transaction, transaction
 
@@ -79,12 +80,13 @@ async def create_venue(
 
 
 async def record_venue(
-    pool: Pool, venue_id: VenueId, terms: VenueTerms, *, request_hash: str = ""
+    pool: Pool, venue_id: VenueId, terms: VenueTerms, *, by: UserId, request_hash: str = ""
 ) -> Literal["key_reused"] | None:
     """Make the venue, or find that this request has made it before (the same id, the same hash); None when it is there."""
     try:
         async with transaction(pool) as tx:
             await create_venue(tx, venue_id=venue_id, request_hash=request_hash, **vars(terms))
+            await _record_deed(tx, "create_venue", venue_id, by, before=None, after=vars(terms))
     except UniqueViolationError:
         known_hash = await pool.fetchval(_SQL.find_creation, venue_id)
         return None if known_hash == request_hash else "key_reused"
@@ -92,7 +94,7 @@ async def record_venue(
 
 
 async def update_venue(
-    pool: Pool, venue_id: VenueId, terms: VenueTerms, *, if_version: int | None = None
+    pool: Pool, venue_id: VenueId, terms: VenueTerms, *, by: UserId, if_version: int | None = None
 ) -> VenueNotUpdated | None:
     """Give the venue these terms, if its version is still that one; None when that is done.
 
@@ -100,10 +102,10 @@ async def update_venue(
     """
     house = terms.section_config
     async with transaction(pool) as tx:
-        version = await tx.fetchval(_SQL.lock_venue, venue_id)
-        if version is None:
+        known = await tx.fetchrow(_SQL.lock_venue, venue_id)
+        if known is None:
             return "unknown"
-        if if_version is not None and version != if_version:
+        if if_version is not None and known["version"] != if_version:
             return "changed_meanwhile"
         await tx.execute(
             _SQL.update_venue,
@@ -112,6 +114,8 @@ async def update_venue(
         )
         await tx.execute(_SQL.update_search_text_of_events, venue_id)
         await tx.execute(_SQL.insert_search_words, venue_id)
+        before, after = changes(vars(_terms(known)), vars(terms))
+        await _record_deed(tx, "update_venue", venue_id, by, before=before, after=after)
     return None
 
 
@@ -124,6 +128,24 @@ async def find_venue(connection: Transaction, venue_id: VenueId) -> Venue | None
 async def list_venues(connection: Transaction) -> list[Venue]:
     """All of them, by city and name."""
     return [_venue(record) for record in await connection.fetch(_SQL.list_venues)]
+
+
+async def _record_deed(
+    tx: Transaction,
+    action: str,
+    venue_id: VenueId,
+    by: UserId,
+    *,
+    before: Mapping[str, Any] | None,
+    after: Mapping[str, Any],
+) -> None:
+    subject = f"venue {venue_id}"
+    await record_deed(tx, user_id=by, action=action, event_id=None, subject=subject, before=before, after=after)
+
+
+def _terms(record: Mapping[str, Any]) -> VenueTerms:
+    house = SectionConfig.model_validate_json(record["section_config"])
+    return VenueTerms(**{**{name: record[name] for name in VenueTerms.__dataclass_fields__}, "section_config": house})
 
 
 def _venue(record: Mapping[str, Any]) -> Venue:

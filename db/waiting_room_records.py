@@ -5,7 +5,7 @@ people were shown, and how fast the line moves, in `db/waiting_room_observations
 """
 
 import secrets
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -17,8 +17,9 @@ from contracts.draw import ALGORITHM, SECRET_BYTES, commitment_of
 from contracts.ids import EventId, UserId
 from contracts.waiting_room import KeptEntry, LogKind, Phase, PlaceId
 from contracts.waiting_room_proof import BEACON_MARGIN_MS, Announcement, FrozenCohort, Revelation
+from db.audit_log import changes, record_deed
 from db.named_queries import queries
-from db.postgres import Pool
+from db.postgres import Pool, Transaction, transaction
 
 _sql = queries("waiting_room_records")
 
@@ -126,17 +127,26 @@ async def make_missing_rooms(pool: Pool, terms: NewRoomTerms) -> list[EventId]:
     return [EventId(event["event_id"]) for event in events if await _insert_room(pool, event, terms)]
 
 
-async def make_room(pool: Pool, event_id: EventId, terms: NewRoomTerms) -> RoomRecord | None:
-    """The event's room, made now if it has none, and the event is of high demand; None if its sale is over or unknown."""
+async def make_room(
+    pool: Pool, event_id: EventId, terms: NewRoomTerms, *, by: UserId | None = None
+) -> RoomRecord | None:
+    """The event's room, made now if it has none, and the event is of high demand; None if its sale is over or unknown.
+
+    `by` is the organiser who wants it; None: nobody in particular, and nothing of it is in the audit log.
+    """
     room = await find_room(pool, event_id)
     if room is not None:
         return room
     event = await pool.fetchrow(_sql.find_event_for_room, event_id)
     if event is None:
         return None
-    await _insert_room(pool, event, terms)
-    # Afterwards: an event of high demand without a room would sell to nobody.
-    await pool.execute(_sql.mark_high_demand, event_id)
+    # Both or neither: an event of high demand without a room would sell to nobody.
+    async with transaction(pool) as tx:
+        is_new = await _insert_room(tx, event, terms)
+        await tx.execute(_sql.mark_high_demand, event_id)
+        if is_new and by is not None:
+            after = {"capacity": terms.capacity, "rate_per_second": terms.rate_per_second, "high_demand": True}
+            await _record_deed(tx, "make_waiting_room", event_id, by, before=None, after=after)
     return await find_room(pool, event_id)
 
 
@@ -164,10 +174,21 @@ async def record_revelation(pool: Pool, event_id: EventId, revelation: Revelatio
     return _must(await find_room(pool, event_id)).revelation or revelation
 
 
-async def want_phase(pool: Pool, event_id: EventId, phase: WantedPhase, because: str) -> NotChanged | None:
-    """Ask the room's leader for a phase, in place of what was asked before; None when that is written down."""
-    if _changed(await pool.execute(_sql.want_phase, event_id, phase.value, because)):
-        return None
+async def want_phase(
+    pool: Pool, event_id: EventId, phase: WantedPhase, because: str, *, by: UserId | None = None
+) -> NotChanged | None:
+    """Ask the room's leader for a phase, in place of what was asked before; None when that is written down.
+
+    `by` is who asks; None: a program of ours, and nothing of it is in the audit log.
+    """
+    wanted = {"wanted_phase": phase.value, "wanted_because": because}
+    async with transaction(pool) as tx:
+        before = await tx.fetchrow(_sql.lock_terms, event_id)
+        if _changed(await tx.execute(_sql.want_phase, event_id, *wanted.values())):
+            if by is not None:
+                was = {name: before[name] for name in wanted}
+                await _record_deed(tx, "want_waiting_room_phase", event_id, by, before=was, after=wanted)
+            return None
     return "unknown" if await find_room(pool, event_id) is None else "ended"
 
 
@@ -185,14 +206,22 @@ async def set_terms(
     challenge: Challenge | None = None,
     demotion: DemotionMode | None = None,
     if_version: int | None = None,
+    by: UserId | None = None,
 ) -> NotChanged | None:
     """Change what the operator wants (None: leave it), if the version is still that one; None when that is done.
 
-    Raises asyncpg's CheckViolationError for a capacity or a rate that is not above 0.
+    `by` is the organiser; None: a program of ours, and nothing of it is in the audit log. Raises asyncpg's
+    CheckViolationError for a capacity or a rate that is not above 0.
     """
-    terms = (capacity, rate_per_second, challenge, demotion)
-    if _changed(await pool.execute(_sql.set_terms, event_id, *terms, if_version)):
-        return None
+    terms = {"capacity": capacity, "rate_per_second": rate_per_second, "challenge": challenge, "demotion": demotion}
+    async with transaction(pool) as tx:
+        known = await tx.fetchrow(_sql.lock_terms, event_id)
+        if _changed(await tx.execute(_sql.set_terms, event_id, *terms.values(), if_version)):
+            if by is not None:
+                wanted = {name: value for name, value in terms.items() if value is not None}
+                before, after = changes(known, wanted)
+                await _record_deed(tx, "set_waiting_room_terms", event_id, by, before=before, after=after)
+            return None
     room = await find_room(pool, event_id)
     if room is None:
         return "unknown"
@@ -272,7 +301,20 @@ async def find_joined_at(pool: Pool, event_id: EventId, place_ids: Collection[Pl
 # ---- to PostgreSQL and back
 
 
-async def _insert_room(pool: Pool, event: Any, terms: NewRoomTerms) -> bool:
+async def _record_deed(
+    tx: Transaction,
+    action: str,
+    event_id: EventId,
+    by: UserId,
+    *,
+    before: Mapping[str, Any] | None,
+    after: Mapping[str, Any],
+) -> None:
+    subject = f"waiting room of event {event_id}"
+    await record_deed(tx, user_id=by, action=action, event_id=event_id, subject=subject, before=before, after=after)
+
+
+async def _insert_room(pool: Pool | Transaction, event: Any, terms: NewRoomTerms) -> bool:
     now, opens_at = event["now"], event["on_sale_date"]
     event_id = EventId(event["event_id"])
     when: tuple[Any, ...] = (RoomKind.UNSCHEDULED, now, now)

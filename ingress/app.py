@@ -21,6 +21,7 @@ from db.logs import JsonFormatter
 from db.postgres import TRANSIENT_ERRORS, open_pool
 from db.read_cache import ReadCache
 from db.redis import REDIS_AWAY, open_redis
+from ingress.check_in_desk import CheckInDesk
 from ingress.command_bus import CommandBus
 from ingress.cors import Origins
 from ingress.gate import Gate
@@ -28,17 +29,33 @@ from ingress.operation import Content, operation_of
 from ingress.passwords import HashingBusy, Passwords
 from ingress.resources import IngressResources
 from ingress.responses import ProblemCode, Refusal, problem
+from ingress.routes.admin_audit import admin_audit
+from ingress.routes.admin_cancellation import admin_cancellation
+from ingress.routes.admin_door import admin_door
+from ingress.routes.admin_orders import admin_orders
+from ingress.routes.admin_reports import admin_reports
+from ingress.routes.admin_seats import admin_seats
+from ingress.routes.admin_stats import admin_stats
 from ingress.routes.admin_waiting_room import admin_waiting_room
+from ingress.routes.admin_webhooks import admin_webhooks
 from ingress.routes.auth import auth
+from ingress.routes.calendars import calendars
 from ingress.routes.checkout import checkout
+from ingress.routes.codes import admin_codes, codes
 from ingress.routes.commands import commands
 from ingress.routes.docs import docs
+from ingress.routes.door import door
 from ingress.routes.events import events
 from ingress.routes.health import health
 from ingress.routes.live_seats import live_seats
 from ingress.routes.orders import orders
+from ingress.routes.refunds import refunds
+from ingress.routes.resales import resales
 from ingress.routes.seats import seats
+from ingress.routes.tickets import tickets
+from ingress.routes.transfers import transfers
 from ingress.routes.venues import venues
+from ingress.routes.waiting_list import waiting_list
 from ingress.routes.waiting_room import waiting_room
 from ingress.seat_views import SeatViews
 from ingress.security_headers import EncodedHeaders, security_headers
@@ -51,11 +68,28 @@ BLUEPRINTS = (
     venues,
     seats,
     live_seats,
+    waiting_list,
     waiting_room,
     admin_waiting_room,
+    admin_webhooks,
+    admin_audit,
+    admin_codes,
+    admin_seats,
+    admin_stats,
+    admin_reports,
+    admin_orders,
+    codes,
     checkout,
     orders,
+    refunds,
+    admin_cancellation,
+    tickets,
+    calendars,
+    transfers,
+    resales,
     commands,
+    door,
+    admin_door,
     health,
     docs,
 )
@@ -196,6 +230,7 @@ async def _open_resources(app: "Sanic[Any, Any]") -> None:
         command_bus=await CommandBus.open(settings, redis),
         seat_views=await SeatViews.open(settings, pool, redis),
         room_desk=RoomDesk.open(settings, pool, redis),
+        check_in_desk=await CheckInDesk.open(settings, pool),
     )
     collect_seldom()
 
@@ -213,6 +248,7 @@ async def _close_resources(app: "Sanic[Any, Any]") -> None:
     await resources.command_bus.close()
     await resources.seat_views.close()
     await resources.room_desk.close()
+    resources.check_in_desk.close()
     await resources.gate.close()
     resources.passwords.close()
     await resources.read_cache.close()

@@ -19,11 +19,11 @@ from uuid import uuid4
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, AbstractIncomingMessage
-from aio_pika.exceptions import CONNECTION_EXCEPTIONS, AMQPError, DeliveryError, PublishError
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS, AMQPError, ChannelNotFoundEntity, DeliveryError, PublishError
 from redis.asyncio import Redis
 
 from contracts import topology, wire
-from contracts.commands import AnyCommand
+from contracts.commands import AnyCommand, ChangePrices, ReturnSeats, WithholdSeats
 from contracts.ids import CommandId, EventId, UserId
 from contracts.replies import AnyReply
 from contracts.settings import Settings
@@ -36,11 +36,15 @@ log = logging.getLogger(__name__)
 BROKER_AWAY = (*CONNECTION_EXCEPTIONS, AMQPError, OSError, TimeoutError)
 CONNECT_TIMEOUT_SECONDS = 5.0
 RECONNECT_SECONDS = 0.5
+DEPTH_TIMEOUT_SECONDS = 0.25
 # A broker that has not confirmed in time so often in a row is left alone for this long: every request would wait in turn.
 LATE_CONFIRMS_MAX = 3
 PAUSE_SECONDS = 0.5
 # How often those whose wait is over are told so; a timer for each request would cost more than the wait is worth.
 LOOK_EVERY_SECONDS = 0.05
+# Each of these may name thousands of seats, so it travels alone: five in one message would make it too large to be read, and
+# the buyers' commands in it with them.
+LARGE_COMMANDS = (WithholdSeats, ReturnSeats, ChangePrices)
 # Asks whose asker has gone and whose late reply we would still store.
 GONE_MAX = 20_000
 
@@ -81,8 +85,9 @@ class CommandBus:
         self._redis = redis
         self._waiting: dict[CommandId, Waiting] = {}
         self._gone: OrderedDict[CommandId, UserId] = OrderedDict()
-        self._publishing: dict[EventId, Coalescer[AnyCommand, None]] = {}
+        self._publishing: dict[tuple[EventId, bool], Coalescer[AnyCommand, None]] = {}
         self._exchange: AbstractExchange | None = None
+        self._listening: AbstractConnection | None = None
         self._reply_queue: str | None = None
         self._late_confirms = 0
         self._paused_until = 0.0
@@ -130,7 +135,7 @@ class CommandBus:
         self._waiting[correlation_id] = waiting
         try:
             # Nobody waits for the confirm: a publish that fails fails the reply.
-            self._publisher(command.event_id).add(command)
+            self._publisher(command).add(command)
             return await waiting.reply
         except CoalescerFull as full:
             raise Busy(str(full)) from None
@@ -146,9 +151,24 @@ class CommandBus:
         if command.correlation_id is not None:
             self._remember_gone(command.correlation_id, user_id)
         try:
-            await self._publisher(command.event_id).ask(command)
+            await self._publisher(command).ask(command)
         except CoalescerFull as full:
             raise Busy(str(full)) from None
+
+    async def find_depth(self, event_id: EventId) -> int | None:
+        """Messages of commands that wait in the event's queue, or in the lane it shares with others; None when the broker
+        does not say."""
+        connection = self._listening
+        if connection is None:
+            return None
+        try:
+            async with asyncio.timeout(DEPTH_TIMEOUT_SECONDS):
+                for name in (topology.event_queue(event_id), topology.lane_queue(topology.lane_of(event_id))):
+                    with suppress(ChannelNotFoundEntity):
+                        return await _message_count(connection, name)
+        except BROKER_AWAY as problem:
+            log.warning("command_depth_unknown", extra={"event_id": str(event_id), "error": repr(problem)})
+        return None
 
     def _refuse_if_not_able(self) -> None:
         if len(self._waiting) >= self._settings.commands_in_flight_max:
@@ -163,18 +183,19 @@ class CommandBus:
 
     # ---- commands out
 
-    def _publisher(self, event_id: EventId) -> Coalescer[AnyCommand, None]:
-        publisher = self._publishing.get(event_id)
+    def _publisher(self, command: AnyCommand) -> Coalescer[AnyCommand, None]:
+        is_large = isinstance(command, LARGE_COMMANDS)
+        publisher = self._publishing.get((command.event_id, is_large))
         if publisher is None:
             self._forget_idle_publishers()
-            publisher = self._publishing[event_id] = Coalescer(
-                self._publish, batch_max=self._settings.command_batch_max
+            publisher = self._publishing[command.event_id, is_large] = Coalescer(
+                self._publish, batch_max=1 if is_large else self._settings.command_batch_max
             )
         return publisher
 
     def _forget_idle_publishers(self) -> None:
         if len(self._publishing) > 1000:
-            self._publishing = {event_id: one for event_id, one in self._publishing.items() if not one.is_idle}
+            self._publishing = {key: one for key, one in self._publishing.items() if not one.is_idle}
 
     async def _publish(self, commands: Sequence[AnyCommand]) -> Sequence[None]:
         """Raises what has become of them, and tells those who wait for a reply."""
@@ -255,11 +276,11 @@ class CommandBus:
             await queue.bind(topology.REPLIES, routing_key=name)
             await queue.consume(self._take_replies, no_ack=True)
             try:
-                self._reply_queue = name
+                self._reply_queue, self._listening = name, connection
                 await self._say_connected()
                 await lost.wait()
             finally:
-                self._reply_queue = None
+                self._reply_queue = self._listening = None
                 self._fail_all(OutcomeUnknown("the connection that replies come on was lost"))
 
     async def _take_replies(self, delivery: AbstractIncomingMessage) -> None:
@@ -320,6 +341,14 @@ class CommandBus:
     def _fail(self, waiting: Waiting | None, problem: Exception) -> None:
         if waiting is not None and not waiting.reply.done():
             waiting.reply.set_exception(problem)
+
+
+async def _message_count(connection: AbstractConnection, queue: str) -> int:
+    # A channel for each question: the broker closes it when there is no such queue.
+    async with connection.channel(publisher_confirms=False) as channel:
+        underlay = await channel.get_underlay_channel()
+        found = await underlay.queue_declare(queue, passive=True)
+        return found.message_count or 0
 
 
 def lost_event(connection: AbstractConnection, channel: AbstractChannel) -> asyncio.Event:

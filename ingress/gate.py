@@ -39,6 +39,7 @@ __all__ = [
     "admitted_address",
     "admitted_admin",
     "admitted_newcomer",
+    "admitted_scanner",
 ]
 
 # A healthy trip takes a few milliseconds, with the queue before it.
@@ -204,6 +205,14 @@ async def admitted_admin(request: Request, bucket: Bucket) -> Asker:
     """The same for routes of administrators; raises Refusal, `forbidden` for everybody else who is logged in."""
     asker = await admitted(request, bucket)
     if asker.role != "admin":
+        raise Refusal(problem(ProblemCode.FORBIDDEN))
+    return asker
+
+
+async def admitted_scanner(request: Request, bucket: Bucket) -> Asker:
+    """The same for routes of the door, for scanners and administrators; raises Refusal, `forbidden` for everybody else."""
+    asker = await admitted(request, bucket)
+    if asker.role not in ("scanner", "admin"):
         raise Refusal(problem(ProblemCode.FORBIDDEN))
     return asker
 

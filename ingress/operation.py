@@ -30,11 +30,12 @@ Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 
 class Access(StrEnum):
-    """Who may ask. Whoever may not is answered 401 (nobody), 404 (not the owner) or 403 (no administrator)."""
+    """Who may ask. Whoever may not is answered 401 (nobody), 404 (not the owner) or 403 (no administrator, or no scanner)."""
 
     ANYONE = "anyone"
     USER = "user"
     OWNER = "owner"
+    SCANNER = "scanner"
     ADMIN = "admin"
 
 

@@ -118,7 +118,7 @@ def _that_follow(operation: Operation, *, method: str, path: str) -> Iterator[Co
         yield from COUNTED
     if operation.access is not Access.ANYONE:
         yield ProblemCode.UNAUTHENTICATED
-    if operation.access is Access.ADMIN:
+    if operation.access in (Access.SCANNER, Access.ADMIN):
         yield ProblemCode.FORBIDDEN
     if operation.body is not None:
         yield from WITH_BODY

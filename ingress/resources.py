@@ -14,6 +14,7 @@ from db.read_cache import ReadCache
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
+    from ingress.check_in_desk import CheckInDesk
     from ingress.command_bus import CommandBus
     from ingress.gate import Gate
     from ingress.passwords import Passwords
@@ -34,6 +35,7 @@ class IngressResources:
     command_bus: CommandBus
     seat_views: SeatViews
     room_desk: RoomDesk
+    check_in_desk: CheckInDesk
 
 
 def resources_of(request: Request) -> IngressResources:

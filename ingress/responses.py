@@ -42,6 +42,7 @@ class ProblemCode(StrEnum):
     URI_TOO_LONG = "uri_too_long"
     HEADERS_TOO_LARGE = "headers_too_large"
     VENUE_UNKNOWN = "venue_unknown"
+    ACCOUNT_UNKNOWN = "account_unknown"
     CHANGED_MEANWHILE = "changed_meanwhile"
     NOT_CHANGEABLE = "not_changeable"
     TOO_MANY_STREAMS = "too_many_streams"
@@ -117,6 +118,7 @@ STATUS_OF_REJECTION: dict[RejectionCode, HTTPStatus] = {
     RejectionCode.TIER_UNKNOWN: HTTPStatus.UNPROCESSABLE_ENTITY,
     RejectionCode.TRANSFER_TO_YOURSELF: HTTPStatus.UNPROCESSABLE_ENTITY,
     RejectionCode.RESALE_PRICE_TOO_HIGH: HTTPStatus.UNPROCESSABLE_ENTITY,
+    RejectionCode.PRICE_NOT_PAYABLE: HTTPStatus.UNPROCESSABLE_ENTITY,
     RejectionCode.PAYMENT_DECLINED: HTTPStatus.PAYMENT_REQUIRED,
     # 503: nothing happened, and the same request may pass in a moment.
     RejectionCode.PAYMENT_UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -144,6 +146,7 @@ STATUS_OF_PROBLEM: dict[ProblemCode, HTTPStatus] = {
     ProblemCode.URI_TOO_LONG: HTTPStatus.REQUEST_URI_TOO_LONG,
     ProblemCode.HEADERS_TOO_LARGE: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     ProblemCode.VENUE_UNKNOWN: HTTPStatus.NOT_FOUND,
+    ProblemCode.ACCOUNT_UNKNOWN: HTTPStatus.UNPROCESSABLE_ENTITY,
     ProblemCode.CHANGED_MEANWHILE: HTTPStatus.PRECONDITION_FAILED,
     ProblemCode.NOT_CHANGEABLE: HTTPStatus.CONFLICT,
     ProblemCode.TOO_MANY_STREAMS: HTTPStatus.TOO_MANY_REQUESTS,
@@ -185,6 +188,7 @@ WHAT_TO_DO_ABOUT: dict[ProblemCode, str] = {
     ProblemCode.URI_TOO_LONG: "Ask with fewer or shorter parameters.",
     ProblemCode.HEADERS_TOO_LARGE: "Send fewer or shorter headers.",
     ProblemCode.VENUE_UNKNOWN: "Check the venue id.",
+    ProblemCode.ACCOUNT_UNKNOWN: "Check the e-mail address; whoever has it must register first.",
     ProblemCode.CHANGED_MEANWHILE: "Load it again and repeat your change with the new ETag in If-Match.",
     ProblemCode.NOT_CHANGEABLE: "Leave the named fields as they are; too much depends on them by now.",
     ProblemCode.TOO_MANY_STREAMS: "Close a stream of this address, or poll the availability instead.",
@@ -220,6 +224,8 @@ RETRY_AFTER: dict[Code, Callable[[], int]] = {
     RejectionCode.STILL_IN_PROGRESS: lambda: 1,
     RejectionCode.DEADLINE_PASSED: _in_one_to_three_seconds,
     RejectionCode.PAYMENT_UNAVAILABLE: lambda: 5,
+    # Whoever has the seat in his hands pays within minutes, or loses it.
+    RejectionCode.RESALE_IN_CHECKOUT: lambda: 5,
     # By then the engine asks the room again.
     RejectionCode.ADMISSION_UNKNOWN: lambda: 2,
     ProblemCode.ROOM_RESTORING: _in_one_to_three_seconds,

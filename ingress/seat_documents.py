@@ -1,13 +1,14 @@
 """How do an event's seats become the bytes that thousands ask for?
 
-What never changes (sections, rows, numbers, prices) is encoded once; a document of ten thousand seats is then a join of
+What seldom changes (sections, rows, numbers, prices) is encoded once; a document of ten thousand seats is then a join of
 those pieces with the statuses between them. All of it is CPU time: `run` builds a big one in a thread.
 """
 
 import gzip
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
 from itertools import groupby
 from typing import Any, Literal, NamedTuple
 from uuid import uuid4
@@ -22,6 +23,8 @@ from ingress.seat_view import AVAILABLE
 
 # What changes by the second is compressed fast, what is asked for once a minute well.
 QUICK, THOROUGH = 1, 6
+
+_CENT = Decimal("0.01")
 
 SectionType = Literal["seated", "general_admission"]
 SeatStatus = Literal["available", "held", "sold", "withheld"]
@@ -45,6 +48,13 @@ class ListedRow(Value):
     seats: tuple[ListedSeat, ...]
 
 
+class ListedTier(Value):
+    """Another price of a section, everything included, which buyers choose by its name."""
+
+    name: str
+    price: Amount
+
+
 class ListedSection(Value):
     """A section; one of general admission has no rows, but so many places at one price."""
 
@@ -54,6 +64,7 @@ class ListedSection(Value):
     available_count: int
     first_seat_index: int
     price: Amount
+    tiers: tuple[ListedTier, ...]
     rows: tuple[ListedRow, ...]
 
 
@@ -97,13 +108,14 @@ class DrawnSection(Value):
     capacity: int
     first_seat_index: int
     price: Amount
+    tiers: tuple[ListedTier, ...]
     place: Place | None
     outline: tuple[Point, ...]
     rows: tuple[DrawnRow, ...]
 
 
 class SeatMap(Value):
-    """What stays as it is while an event sells: its seats and where they are."""
+    """What seldom changes while an event sells: its seats, what they cost and where they are."""
 
     event_id: EventId
     currency: str
@@ -130,10 +142,18 @@ class SeatDocuments:
     """The documents of one event, made of its seats as they were read."""
 
     def __init__(self, event: EventSeats) -> None:
+        self._event = event
         self._event_id = event.sale.event_id
         self._currency = event.currency
         self._sections = list(_sections(event))
         self._fragments: list[bytes] = []
+
+    def repriced(self, prices: Mapping[int, Decimal]) -> "SeatDocuments":
+        """The documents of the same event, in which the seats of these indexes cost that."""
+        seats = list(self._event.seats)
+        for index, price in prices.items():
+            seats[index] = replace(seats[index], price=price)
+        return SeatDocuments(replace(self._event, seats=seats))
 
     def span(self, section: str) -> Span | None:
         """Where the seats of that section are; None when there is no such section."""
@@ -213,6 +233,7 @@ class _Section:
             "availableCount": gap,
             "firstSeatIndex": self.span.first,
             "price": str(self._price),
+            "tiers": [tier.model_dump(mode="json", by_alias=True) for tier in self._tiers],
             "rows": rows,
         }
 
@@ -228,6 +249,7 @@ class _Section:
             capacity=len(self._seats),
             first_seat_index=self.span.first,
             price=self._price,
+            tiers=self._tiers,
             place=self._drawing.place if self._drawing is not None else None,
             outline=self._drawing.outline if self._drawing is not None else (),
             rows=tuple(_drawn_row(row, of_row, line) for (row, of_row), line in zip(rows, drawn, strict=True)),
@@ -236,6 +258,12 @@ class _Section:
     @property
     def _price(self) -> Amount:
         return min(seat.price for seat in self._seats)
+
+    @property
+    def _tiers(self) -> tuple[ListedTier, ...]:
+        # Of the event's own copy of the house: what its price_tiers were made from.
+        tiers = self._drawing.tiers if self._drawing is not None else ()
+        return tuple(ListedTier(name=tier.name, price=tier.price.quantize(_CENT)) for tier in tiers)
 
     def _rows(self) -> Iterator[tuple[str, list[tuple[int, SeatRecord]]]]:
         if self.type == "general_admission":

@@ -86,10 +86,22 @@ class WatchedEvent:
 
     def hear(self, changed: SeatsChanged, now: float) -> Heard:
         """Take in what the engine tells, and pass it on to those who watch."""
-        heard, changes = self.view.apply(changed, now)
+        heard, changes = self._take_in(changed, now)
         if heard is Heard.APPLIED:
             self.audience.seats_changed(changes, version=self.view.version)
         return heard
+
+    def hear_early(self, changed: SeatsChanged, now: float) -> Heard:
+        """Take in what the engine told while the seats were read; those who watch are told to look again anyway."""
+        return self._take_in(changed, now)[0]
+
+    def _take_in(self, changed: SeatsChanged, now: float) -> tuple[Heard, dict[int, int]]:
+        heard, changes = self.view.apply(changed, now)
+        if heard is Heard.APPLIED:
+            prices = {one.seat_index: one.price for one in changed.changes if one.price is not None}
+            if prices:
+                self.documents, self._map = self.documents.repriced(prices), None
+        return heard, changes
 
     def look(self, sale: SaleState) -> bool:
         """Take in how the sale stands; False when the seats must be read afresh."""
@@ -132,9 +144,14 @@ class WatchedEvent:
 
     async def map(self) -> Document:
         """The house."""
-        if self._map is None:
-            self._map = await asyncio.to_thread(self.documents.map)
-        return self._map
+        if self._map is not None:
+            return self._map
+        documents = self.documents
+        made = await asyncio.to_thread(documents.map)
+        if documents is self.documents:
+            # Else a price has changed meanwhile, and this one must not be shown for longer than to whoever waits.
+            self._map = made
+        return made
 
     async def seat_list(self) -> Document:
         """All there is to say about every seat; made when somebody asks, something has changed and a second has passed."""
@@ -303,7 +320,7 @@ class SeatViews:
         event = self._install(event_id, read)
         del self._heard_early[event_id]
         hears_all = len(early) < HEARD_EARLY_MAX and all(
-            changed is not None and event.view.apply(changed, self.now())[0] is not Heard.GAP for changed in early
+            changed is not None and event.hear_early(changed, self.now()) is not Heard.GAP for changed in early
         )
         event.is_live = hears_all and queue is not None and queue is self._queue
         if event.is_live:

@@ -1,8 +1,15 @@
 """What may be written in a line of text, and what of it do we keep?"""
 
+import re
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
+
+# What browsers take for an address: https://html.spec.whatwg.org/multipage/input.html#email-state-(type=email)
+_EMAIL = re.compile(r"[a-z0-9.!#$%&'*+/=?^_`{|}~-]+@[a-z0-9-]+(\.[a-z0-9-]+)+")
+EMAIL_MAX_LENGTH = 254
+# The same for the documentation: of either case, and with the blanks that are taken off.
+_EMAIL_PATTERN = r"^\s*[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+\s*$"
 
 
 def one_line(text: str) -> str:
@@ -11,6 +18,14 @@ def one_line(text: str) -> str:
     if not line.isprintable():
         raise ValueError("no control characters")
     return line
+
+
+def normalised_email(text: str) -> str:
+    """The address as we keep it, in lower case and without blanks around it; raises ValueError for what is none."""
+    email = text.strip().lower()
+    if len(email) > EMAIL_MAX_LENGTH or not _EMAIL.fullmatch(email):
+        raise ValueError("not an e-mail address")
+    return email
 
 
 def without_nul(text: str) -> str:
@@ -35,3 +50,4 @@ Line = Annotated[str, AfterValidator(one_line)]
 Name = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(one_line), AfterValidator(_not_empty)]
 # What is looked for.
 Looked = Annotated[str, Field(max_length=200), AfterValidator(something_or_none)]
+EmailAddress = Annotated[str, Field(json_schema_extra={"pattern": _EMAIL_PATTERN}), AfterValidator(normalised_email)]

@@ -1,4 +1,5 @@
-"""Who may run the shop? `boxoffice admin create` makes the first administrator, on the host; `boxoffice admin list` shows all.
+"""Who may run the shop? `boxoffice admin create` makes the first administrator, on the host; `boxoffice admin list` shows all;
+`boxoffice admin scanner` says who scans at the doors.
 
 There is no administrator by default and no way to become one over HTTP. Whoever can run this command can read the database
 anyway. It works once: when there is an administrator already, it says so and changes nothing.
@@ -20,7 +21,17 @@ from contracts.settings import Settings, UnusableSettings
 from db.postgres import Pool, open_pool
 from db.redis import REDIS_AWAY, open_redis
 from db.sessions import destroy_sessions_of
-from db.users import FirstAdmin, User, list_admins, make_first_admin
+from db.users import (
+    FirstAdmin,
+    MadeScanner,
+    User,
+    end_scanner,
+    find_user_for_login,
+    list_admins,
+    list_scanners,
+    make_first_admin,
+    make_scanner,
+)
 from ingress.passwords import Passwords
 from ingress.routes.auth import RegisterRequest
 from ops.stack import Stack, StackProblem
@@ -36,6 +47,10 @@ UNREACHABLE = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, StackProb
 app = typer.Typer(
     help="Administrators: the first one is made here.", no_args_is_help=True, pretty_exceptions_enable=False
 )
+scanners = typer.Typer(help="Who may scan tickets at the doors.", no_args_is_help=True)
+app.add_typer(scanners, name="scanner")
+
+ScannerEmail = Annotated[str, typer.Option("--email", help="The account's address.")]
 
 
 @app.command("create")
@@ -75,6 +90,54 @@ def list_() -> None:
     Console().print(table if found else "nobody yet: `boxoffice admin create --email …`")
 
 
+@scanners.command("create")
+def create_scanner(
+    email: ScannerEmail, name: Annotated[str, typer.Option(help="Of a new account.")] = "Scanner"
+) -> None:
+    """Let an account scan at the doors of every event; the password of a new account is printed once.
+
+    Exit code 0: it may; 2: could not.
+    """
+    password = secrets.token_urlsafe(PASSWORD_BYTES)
+    try:
+        wanted = RegisterRequest.model_validate({"email": email, "password": password, "name": name})
+        made = asyncio.run(_create_scanner(_settings(), wanted))
+    except ValidationError as mistakes:
+        first = mistakes.errors()[0]
+        _give_up(f"{first['loc'][0]}: {first['msg']}", COULD_NOT)
+    except UNREACHABLE as problem:
+        _give_up(f"could not: {problem}", COULD_NOT)
+    typer.echo(f"{wanted.email} may scan now.")
+    if made.is_new:
+        typer.echo(f"Password: {password}  (shown this once)")
+
+
+@scanners.command("list")
+def list_every_scanner() -> None:
+    """Show every scanner; administrators may scan too."""
+    try:
+        found = asyncio.run(_list_scanners(_settings()))
+    except UNREACHABLE as problem:
+        _give_up(f"could not: {problem}", COULD_NOT)
+    for user in found:
+        typer.echo(f"{user.email}  {user.name}")
+
+
+@scanners.command("end")
+def end_a_scanner(email: ScannerEmail) -> None:
+    """Let an account scan no more, at once and on all devices.
+
+    Exit code 0: it may not any more; 2: it was no scanner, or could not.
+    """
+    try:
+        ended = asyncio.run(_end_scanner(_settings(), email.strip().lower()))
+    except UNREACHABLE as problem:
+        _give_up(f"could not: {problem}", COULD_NOT)
+    if not ended:
+        _give_up("there is no such scanner: `boxoffice admin scanner list`", COULD_NOT)
+    typer.echo(f"{email.strip().lower()} is no scanner any more.")
+
+
 async def create_first_admin(pool: Pool, settings: Settings, wanted: RegisterRequest) -> FirstAdmin | None:
     """Make it, and end the sessions it had as a user; None when there is an administrator already."""
     passwords = Passwords(settings)
@@ -100,6 +163,33 @@ async def _end_sessions(settings: Settings, user: User) -> None:
 async def _create(settings: Settings, wanted: RegisterRequest) -> FirstAdmin | None:
     async with await open_pool(settings, application_name="boxoffice admin", size=1) as pool:
         return await create_first_admin(pool, settings, wanted)
+
+
+async def _create_scanner(settings: Settings, wanted: RegisterRequest) -> MadeScanner:
+    passwords = Passwords(settings)
+    try:
+        password_hash = await passwords.hash(wanted.password)
+    finally:
+        passwords.close()
+    async with await open_pool(settings, application_name="boxoffice admin", size=1) as pool:
+        made = await make_scanner(pool, email=wanted.email, password_hash=password_hash, name=wanted.name, made_by=None)
+    if made.user is not None and made.is_promoted:
+        await _end_sessions(settings, made.user)
+    return made
+
+
+async def _end_scanner(settings: Settings, email: str) -> bool:
+    async with await open_pool(settings, application_name="boxoffice admin", size=1) as pool:
+        found = await find_user_for_login(pool, email)
+        ended = await end_scanner(pool, found[0].id, ended_by=None) if found is not None else None
+    if ended is not None:
+        await _end_sessions(settings, ended)
+    return ended is not None
+
+
+async def _list_scanners(settings: Settings) -> list[User]:
+    async with await open_pool(settings, application_name="boxoffice admin", size=1) as pool:
+        return await list_scanners(pool)
 
 
 async def _list(settings: Settings) -> list[User]:

@@ -4,6 +4,7 @@ import typer
 
 from ops import admins, demo_data, events, verify
 from ops.bench import command as bench
+from ops.door import command as door
 from ops.rush import command as rush
 from ops.stack import down, logs, run, status, up
 from ops.waiting_room import command as waiting_room
@@ -23,6 +24,7 @@ app.command("logs")(logs.logs)
 app.command("seed")(demo_data.seed_command)
 app.command("events")(events.events)
 app.add_typer(admins.app, name="admin")
+app.add_typer(door.app, name="door")
 app.command("verify")(verify.verify)
 app.command("rush")(rush.rush)
 app.command("bench")(bench.bench)

@@ -21,6 +21,7 @@ from contracts.settings import Settings, UnusableSettings
 from db.postgres import Pool, open_pool
 from db.proof import Books, UnknownEvent, list_event_ids, list_owners, read_books
 from ops.payment_simulator.log_reader import MoneyLog, UnreadableMoneyLog, read_money_log
+from ops.proof.given_back import GIVEN_BACK_CHECKS
 from ops.proof.house import HOUSE_CHECKS
 from ops.proof.money import MONEY_CHECKS, MoneyTrail, shares_of
 from ops.proof.report import CheckResult, Report, merged
@@ -45,8 +46,9 @@ UNCHECKABLE = (
     UnusableSettings,
 )
 
+BOOK_CHECKS = (*HOUSE_CHECKS, *SALES_CHECKS, *GIVEN_BACK_CHECKS)
 CHECK_NAMES: tuple[str, ...] = (
-    *(check.name for check in (*HOUSE_CHECKS, *SALES_CHECKS)),
+    *(check.name for check in BOOK_CHECKS),
     *(check.name for check in MONEY_CHECKS),
 )
 
@@ -58,7 +60,8 @@ def verify(
         Path | None, typer.Option(help="The provider's log; without it, that of the running payment simulator.")
     ] = None,
 ) -> None:
-    """Replay the ledger and compare it with seats, holds, orders, tickets, payments and the provider's log.
+    """Replay the ledger and compare it with seats, holds, orders, tickets, refunds, payments, the money ledger and
+    the provider's log.
 
     Safe during a sale. Exit code 0: everything agrees; 1: differences; 2: could not check.
     """
@@ -120,7 +123,7 @@ def _share(shares: Mapping[EventId | None, MoneyLog], event_id: EventId) -> Mone
 
 def examine(books: Books, before: MoneyLog | None, after: MoneyLog | None) -> Report:
     """Every check on one event's books; those of money only with its share of the provider's log, before and after."""
-    results = [check.run(books) for check in (*HOUSE_CHECKS, *SALES_CHECKS)]
+    results = [check.run(books) for check in BOOK_CHECKS]
     if before is not None and after is not None:
         trail = MoneyTrail(before=before, books=books, after=after)
         results += [check.run(trail) for check in MONEY_CHECKS]

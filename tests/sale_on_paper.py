@@ -9,7 +9,7 @@ from uuid import UUID, uuid4, uuid5
 from consumers.event_commands.handlers import decide
 from consumers.rules.sale import Hold, LedgerEntry, Order, Sale, SaleTerms, Seat
 from contracts.commands import PaymentRefunded, RefundOrder, VoidPayment
-from contracts.ids import CommandId, EventId, HoldId, OrderId, RefundId, SeatId, UserId
+from contracts.ids import EventId, HoldId, OrderId, RefundId, SeatId, UserId
 from contracts.replies import Rejected
 from tests.builders import a_command_id, a_user, check_out, reserve, settle
 
@@ -118,6 +118,7 @@ def is_saved_and_loaded(sale: Sale) -> None:
         sale.changed_transfers,
         sale.changed_resales,
         sale.repriced_seats,
+        sale.repriced_holds,
     ):
         changes.clear()
     for written in (
@@ -130,7 +131,9 @@ def is_saved_and_loaded(sale: Sale) -> None:
         sale.audits,
     ):
         written.clear()
+    sale.changed_cancellation = None
     sale.outgoing = type(sale.outgoing)()
+    sale.prices_changed = False
     sale.ledger_seq += len(sale.ledger)
     sale.ledger.clear()
     for seat in sale.seats.values():
@@ -147,10 +150,10 @@ def live_holds(sale: Sale, user_id: UserId) -> list[Hold]:
 
 
 def seat_count(sale: Sale, user_id: UserId) -> int:
-    """Seats this user holds or owns, counted from the holds and the seats as `count_seats_of_users` does."""
+    """Seats this user holds, has bought or was given, as `count_seats_of_users` counts them."""
     held = sum(len(hold.seat_ids) for hold in live_holds(sale, user_id))
-    orders = {order.id for order in sale.orders.values() if order.user_id == user_id}
-    return held + sum(seat.status == "sold" and seat.order_id in orders for seat in sale.seats.values())
+    valid = [ticket for ticket in sale.tickets.values() if ticket.is_valid]
+    return held + sum(user_id in (ticket.bought_by, ticket.user_id) for ticket in valid)
 
 
 def replayed(ledger: Sequence[LedgerEntry], seat_ids: Sequence[SeatId]) -> dict[SeatId, str]:
@@ -168,15 +171,9 @@ def void_payment(event_id: EventId, order_id: UUID, reason: str = "nobody can fi
 
 
 def refund(event_id: EventId, order_id: UUID, **fields: Any) -> RefundOrder:
-    """Give the money of the whole order back."""
-    return RefundOrder(
-        command_id=CommandId(fields.pop("command_id", None) or a_command_id()),
-        event_id=event_id,
-        order_id=OrderId(order_id),
-        user_id=a_user(),
-        as_organiser=True,
-        **fields,
-    )
+    """An organiser gives the money of the whole order back, unless it is said otherwise."""
+    defaults = {"command_id": a_command_id(), "user_id": a_user(), "as_organiser": True}
+    return RefundOrder(event_id=event_id, order_id=OrderId(order_id), **{**defaults, **fields})
 
 
 def payment_refunded(event_id: EventId, order_id: UUID, refund_id: UUID) -> PaymentRefunded:

@@ -20,6 +20,7 @@ from consumers.event_commands.load import OtherDemand, SeatsLockedElsewhere, loa
 from consumers.event_commands.save import save_sale
 from consumers.event_commands.seat_map import SeatMap
 from consumers.event_commands.timing import BATCH_SIZE, COMMANDS, step
+from consumers.event_commands.waiting_list import offer_freed_seats
 from consumers.rules.sale import Hold, LateReply, Sale
 from contracts.commands import AnyCommand, ReserveSeats
 from contracts.ids import CommandId, EventId, HoldId, SeatId, UserId
@@ -270,6 +271,7 @@ class Engine:
                 return None, {_asking(command): unknown for command in contenders}
             with step("decide"):
                 replies = {_asking(command): decide(sale, command) for command in contenders}
+            await offer_freed_seats(tx, sale, settings=self.settings)
             with step("save"):
                 await save_sale(tx, sale, settings=self.settings)
             await failpoint("engine.before_commit")

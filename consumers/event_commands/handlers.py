@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from consumers.rules.applied_codes import decide_apply_code
+from consumers.rules.cancellations import decide_cancel_event, decide_refund_cancelled
 from consumers.rules.checkouts import (
     decide_checkout,
     decide_payment_canceled,
@@ -10,7 +12,14 @@ from consumers.rules.checkouts import (
     decide_settle_payment,
     decide_void_payment,
 )
+from consumers.rules.house import (
+    decide_change_prices,
+    decide_give_seats,
+    decide_return_seats,
+    decide_withhold_seats,
+)
 from consumers.rules.refunds import decide_payment_refunded, decide_refund_order
+from consumers.rules.resales import decide_expire_resales, decide_offer_resale, decide_withdraw_resale
 from consumers.rules.reservations import (
     decide_expire_holds,
     decide_extend_hold,
@@ -18,6 +27,14 @@ from consumers.rules.reservations import (
     decide_reserve_seats,
 )
 from consumers.rules.sale import Sale
+from consumers.rules.transfers import (
+    decide_accept_transfer,
+    decide_decline_transfer,
+    decide_expire_transfers,
+    decide_offer_transfer,
+    decide_withdraw_transfer,
+)
+from consumers.rules.waiting_list import decide_join_waiting_list, decide_leave_waiting_list
 from contracts.commands import (
     AcceptTransfer,
     AnyCommand,
@@ -28,6 +45,7 @@ from contracts.commands import (
     Command,
     DeclineTransfer,
     ExpireHolds,
+    ExpireResales,
     ExpireTransfers,
     ExtendHold,
     GiveSeats,
@@ -72,22 +90,23 @@ HANDLERS: dict[type[Command], Rule] = {
     VoidPayment: decide_void_payment,
     RefundOrder: decide_refund_order,
     PaymentRefunded: decide_payment_refunded,
-    ApplyCode: decide_not_offered,
-    WithholdSeats: decide_not_offered,
-    ReturnSeats: decide_not_offered,
-    ChangePrices: decide_not_offered,
-    GiveSeats: decide_not_offered,
-    CancelEvent: decide_not_offered,
-    RefundCancelled: decide_not_offered,
-    OfferTransfer: decide_not_offered,
-    AcceptTransfer: decide_not_offered,
-    DeclineTransfer: decide_not_offered,
-    WithdrawTransfer: decide_not_offered,
-    ExpireTransfers: decide_not_offered,
-    OfferResale: decide_not_offered,
-    WithdrawResale: decide_not_offered,
-    JoinWaitingList: decide_not_offered,
-    LeaveWaitingList: decide_not_offered,
+    ApplyCode: decide_apply_code,
+    WithholdSeats: decide_withhold_seats,
+    ReturnSeats: decide_return_seats,
+    ChangePrices: decide_change_prices,
+    GiveSeats: decide_give_seats,
+    CancelEvent: decide_cancel_event,
+    RefundCancelled: decide_refund_cancelled,
+    OfferTransfer: decide_offer_transfer,
+    AcceptTransfer: decide_accept_transfer,
+    DeclineTransfer: decide_decline_transfer,
+    WithdrawTransfer: decide_withdraw_transfer,
+    ExpireTransfers: decide_expire_transfers,
+    OfferResale: decide_offer_resale,
+    WithdrawResale: decide_withdraw_resale,
+    ExpireResales: decide_expire_resales,
+    JoinWaitingList: decide_join_waiting_list,
+    LeaveWaitingList: decide_leave_waiting_list,
 }
 
 

@@ -12,6 +12,10 @@ import asyncpg
 
 from consumers.event_commands.door import those_let_in
 from consumers.event_commands.load_after_sale import find_orders_spoken_of, load_after_sale, order_of
+from consumers.event_commands.load_cancellation import find_orders_to_refund, load_cancellation
+from consumers.event_commands.load_prices import load_prices
+from consumers.event_commands.waiting_list import load_waiting_list
+from consumers.rules.list_places import WaitingList
 from consumers.rules.sale import Hold, Order, Sale, SaleTerms, Seat, StoredAnswer
 from contracts.commands import (
     PEOPLES_COMMANDS,
@@ -76,20 +80,22 @@ async def load_sale(
     if event is None:
         return None
     reservations = [command for command in commands if isinstance(command, ReserveSeats)]
-    if reservations and event["high_demand"] != (admitted is not None):
-        raise OtherDemand(high_demand=event["high_demand"])
+    if reservations and _has_room(event) != (admitted is not None):
+        raise OtherDemand(high_demand=_has_room(event))
     wanting = those_let_in(reservations, admitted)
-    orders = await _load_orders(tx, event_id, commands, await find_orders_spoken_of(tx, event_id, commands))
+    to_refund = await find_orders_to_refund(tx, event_id, commands)
+    named = await find_orders_spoken_of(tx, event_id, commands)
+    orders = await _load_orders(tx, event_id, commands, named | to_refund)
     holds = await _load_holds(tx, event_id, commands, orders)
     wanted = _seat_ids_wanted(wanting, chosen_seat_ids)
     held = {seat_id for hold in holds.values() for seat_id in hold.seat_ids}
-    wanted |= {seat_id for command in commands if isinstance(command, ABOUT_SEATS) for seat_id in command.seat_ids}
-    seats = await _load_seats(tx, event_id, wanted | held)
+    spoken_of = {seat_id for command in commands if isinstance(command, ABOUT_SEATS) for seat_id in command.seat_ids}
+    seats = await _load_seats(tx, event_id, wanted | spoken_of | held)
     if any(seats[seat_id].status == "locked" for seat_id in held if seat_id in seats):
         raise SeatsLockedElsewhere("a hold's seat is locked by another session")
     users = {command.user_id for command in wanting}
     users |= {command.user_id for command in commands if isinstance(command, AcceptTransfer)}
-    if event["high_demand"]:
+    if _has_room(event):
         # Whose turn is over shows in their having no hold left.
         users |= {hold.user_id for hold in holds.values()}
     counts = await records.count_seats_of_users(tx, event_id, users)
@@ -110,9 +116,20 @@ async def load_sale(
         chosen_seat_ids=chosen_seat_ids,
         admitted=admitted or {},
         askers=askers,
+        waiting=WaitingList(count=event["waiting_count"], serial=event["waiting_serial"]),
     )
     await load_after_sale(tx, sale, commands)
+    await load_cancellation(tx, sale, commands, to_refund)
+    await load_prices(tx, sale, commands)
+    await load_waiting_list(tx, sale, commands)
     return sale
+
+
+def _has_room(event: asyncpg.Record) -> bool:
+    """Whether its waiting room says who may have seats. It opens with the sale: in a presale the code is the pass."""
+    presale_at = event["presale_date"]
+    is_presale = presale_at is not None and presale_at <= event["now"] < event["on_sale_date"]
+    return bool(event["high_demand"]) and not is_presale
 
 
 def _terms(event_id: EventId, event: asyncpg.Record, settings: Settings) -> SaleTerms:
@@ -121,7 +138,7 @@ def _terms(event_id: EventId, event: asyncpg.Record, settings: Settings) -> Sale
         on_sale_at=event["on_sale_date"],
         off_sale_at=event["off_sale_date"],
         cancelled=event["cancelled"],
-        high_demand=event["high_demand"],
+        high_demand=_has_room(event),
         ticket_limit=event["ticket_limit"],
         live_holds_max=settings.live_holds_max,
         currency=event["currency"],
@@ -136,6 +153,7 @@ def _terms(event_id: EventId, event: asyncpg.Record, settings: Settings) -> Sale
         refund_fee_rate=event["refund_fee_rate"],
         transfers=event["transfers"],
         resales=event["resales"],
+        transfer_duration=timedelta(days=settings.transfer_days),
         waiting_count=event["waiting_count"],
         waiting_serial=event["waiting_serial"],
     )

@@ -15,6 +15,7 @@ from contracts.commands import (
     AcceptTransfer,
     AnyCommand,
     DeclineTransfer,
+    ExpireResales,
     ExpireTransfers,
     OfferResale,
     OfferTransfer,
@@ -92,5 +93,12 @@ def _transfer_ids(commands: Sequence[AnyCommand]) -> set[UUID]:
 
 
 def _resale_ids(commands: Sequence[AnyCommand]) -> set[UUID]:
-    found: set[UUID] = {command.command_id for command in commands if isinstance(command, OfferResale)}
-    return found | {command.resale_id for command in commands if isinstance(command, WithdrawResale)}
+    found: set[UUID] = set()
+    for command in commands:
+        if isinstance(command, OfferResale):
+            found.add(command.command_id)
+        elif isinstance(command, WithdrawResale):
+            found.add(command.resale_id)
+        elif isinstance(command, ExpireResales):
+            found.update(command.resale_ids)
+    return found

@@ -9,6 +9,7 @@ from decimal import Decimal
 from uuid import UUID
 
 from consumers.event_commands.save_after_sale import save_after_sale
+from consumers.event_commands.waiting_list import save_waiting_list
 from consumers.rules.after_sale import Ticket
 from consumers.rules.sale import Hold, Order, Outgoing, Sale
 from contracts.domain_events import (
@@ -24,7 +25,7 @@ from contracts.domain_events import (
 )
 from contracts.ids import EventId
 from contracts.settings import Settings
-from db import outbox
+from db import outbox, prices
 from db import sale as records
 from db.postgres import Transaction
 
@@ -39,6 +40,9 @@ async def save_sale(tx: Transaction, sale: Sale, *, settings: Settings) -> None:
     await _save_seats(tx, event_id, sale)
     await _save_new_tickets(tx, event_id, sale)
     await save_after_sale(tx, sale)
+    await save_waiting_list(tx, sale)
+    if sale.prices_changed:
+        await records.follow_prices(tx, event_id)
     await records.insert_answers(
         tx,
         event_id,
@@ -84,6 +88,8 @@ async def _save_seats(tx: Transaction, event_id: EventId, sale: Sale) -> None:
             for s in sale.changed_seats.values()
         ],
     )
+    if sale.prices_changed:
+        await records.keep_prices_of_holds(tx, event_id)
     await records.save_prices(tx, event_id, [(seat.id, seat.price) for seat in sale.repriced_seats.values()])
 
 
@@ -92,6 +98,8 @@ async def _save_holds(tx: Transaction, event_id: EventId, sale: Sale) -> None:
     changed = [hold for hold in sale.changed_holds.values() if not hold.is_new]
     await records.insert_holds(tx, event_id, at=sale.now, rows=[_hold_row(hold) for hold in new])
     await records.update_holds(tx, event_id, [(hold.id, hold.status, hold.held_until, hold.total) for hold in changed])
+    repriced = [hold for hold in sale.repriced_holds.values() if not hold.is_new]
+    await prices.reprice_holds(tx, event_id, [_repriced_hold_row(hold) for hold in repriced])
 
 
 async def _save_orders(tx: Transaction, event_id: EventId, sale: Sale) -> None:
@@ -180,6 +188,10 @@ def _hold_row(hold: Hold) -> tuple[object, ...]:
     )
 
 
+def _repriced_hold_row(hold: Hold) -> tuple[object, ...]:
+    return hold.id, _array_literal(hold.prices or ()), _array_literal(hold.reductions or ()), hold.code_id
+
+
 def _new_order_row(order: Order) -> tuple[object, ...]:
     return (
         order.id,
@@ -196,6 +208,8 @@ def _new_order_row(order: Order) -> tuple[object, ...]:
         order.payment_method,
         order.kind,
         order.code_id,
+        order.answer,
+        order.completed_at,
     )
 
 

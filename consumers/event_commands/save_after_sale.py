@@ -3,6 +3,7 @@ statement, in the transaction that holds the fence."""
 
 from uuid import UUID
 
+from consumers.rules.after_sale import Cancellation
 from consumers.rules.sale import Sale
 from db import after_sale as records
 from db.postgres import Transaction
@@ -16,6 +17,7 @@ async def save_after_sale(tx: Transaction, sale: Sale) -> None:
     await _save_resales(tx, event_id, sale)
     await records.insert_money(tx, event_id, at=sale.now, rows=[tuple(entry) for entry in sale.money])
     await records.insert_audits(tx, event_id, at=sale.now, rows=[tuple(entry) for entry in sale.audits])
+    await _save_cancellation(tx, event_id, sale.changed_cancellation)
 
 
 async def _save_refunds(tx: Transaction, event_id: UUID, sale: Sale) -> None:
@@ -50,36 +52,73 @@ async def _save_refunds(tx: Transaction, event_id: UUID, sale: Sale) -> None:
 
 async def _save_transfers(tx: Transaction, event_id: UUID, sale: Sale) -> None:
     changed = sale.changed_transfers.values()
+    # What ends comes first: of each ticket one offer is open at a time.
+    await records.update_transfers(
+        tx, event_id, [(one.id, one.status, one.to_user_id, one.ended_at) for one in changed if not one.is_new]
+    )
     await records.insert_transfers(
         tx,
         event_id,
         at=sale.now,
         rows=[
-            (one.id, one.ticket_id, one.ticket_version, one.from_user_id, one.to_email, one.expires_at)
+            (
+                one.id,
+                one.ticket_id,
+                one.ticket_version,
+                one.from_user_id,
+                one.to_email,
+                one.expires_at,
+                one.status,
+                one.to_user_id,
+                one.ended_at,
+            )
             for one in changed
             if one.is_new
         ],
-    )
-    # One that was offered and ended in one batch is written twice: first as it was offered.
-    await records.update_transfers(
-        tx,
-        event_id,
-        [(one.id, one.status, one.to_user_id, one.ended_at) for one in changed if one.status != "offered"],
     )
 
 
 async def _save_resales(tx: Transaction, event_id: UUID, sale: Sale) -> None:
     changed = sale.changed_resales.values()
+    await records.update_resales(
+        tx,
+        event_id,
+        [(one.id, one.status, one.refund_id, one.ended_at, one.usual_price) for one in changed if not one.is_new],
+    )
     await records.insert_resales(
         tx,
         event_id,
         at=sale.now,
         rows=[
-            (one.id, one.ticket_id, one.order_id, one.seat_id, one.seller_id, one.price, one.usual_price, one.hold_id)
+            (
+                one.id,
+                one.ticket_id,
+                one.order_id,
+                one.seat_id,
+                one.seller_id,
+                one.price,
+                one.usual_price,
+                one.hold_id,
+                one.status,
+                one.refund_id,
+                one.ended_at,
+            )
             for one in changed
             if one.is_new
         ],
     )
-    await records.update_resales(
-        tx, event_id, [(one.id, one.status, one.refund_id, one.ended_at) for one in changed if one.status != "open"]
-    )
+
+
+async def _save_cancellation(tx: Transaction, event_id: UUID, cancellation: Cancellation | None) -> None:
+    if cancellation is None:
+        return
+    if cancellation.is_new:
+        await records.cancel_event(
+            tx,
+            event_id,
+            at=cancellation.cancelled_at,
+            cancelled_by=cancellation.cancelled_by,
+            reason=cancellation.reason,
+        )
+    if cancellation.finished_at is not None:
+        await records.finish_cancellation(tx, event_id, at=cancellation.finished_at)

@@ -29,7 +29,7 @@ class SeatMap:
     def __init__(self, event_id: EventId, ledger_seq: int, records: sale.Records) -> None:
         self.event_id = event_id
         self.ledger_seq = ledger_seq
-        self._rows = list(_rows_of(records))
+        self._rows = list(seat_rows(records))
         self._rows_of_section: defaultdict[str, list[int]] = defaultdict(list)
         for index, row in enumerate(self._rows):
             self._rows_of_section[row.section].append(index)
@@ -131,8 +131,8 @@ class _Choice:
         return seat_id not in self.promised and self._seat_map.is_free(seat_id, self._now)
 
 
-def _rows_of(records: sale.Records) -> Iterator[SeatRow]:
-    """Places for wheelchairs and the seats beside them are a row of their own, whatever else is in it."""
+def seat_rows(records: sale.Records) -> Iterator[SeatRow]:
+    """The rows of a map. Places for wheelchairs and the seats beside them are a row of their own, whatever else is in it."""
     for (section, row, kind), of_row in groupby(records, key=_neighbourhood):
         places = list(of_row)
         together = STANDING_TOGETHER if kind == "standing" else len(places)

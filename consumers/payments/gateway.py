@@ -30,6 +30,7 @@ from consumers.payments.outcomes import (
     NoAnswer,
     Outcome,
     ProviderPayment,
+    ProviderRefund,
     Refunded,
     Refused,
     Unavailable,
@@ -45,11 +46,16 @@ stripe.enable_telemetry = False
 # Two lines for every call: a fifth of the stage's CPU, and they say nothing that our own outcomes do not.
 logging.getLogger("stripe").setLevel(logging.WARNING)
 
+# The header of an answer that was given before, to another request with the same key.
+REPLAYED = "Idempotent-Replayed"
+
 ATTEMPTS_MAX = 3
 # All attempts together: long enough for one full timeout and a repeat, short enough for a buyer who waits ten seconds.
 PATIENCE_SECONDS = 8.0
 BREAKER_SUCCESSES = 2
 PAGE = 100
+# The bank did not take the money: it is ours again, and owed again.
+DEAD_REFUNDS = ("failed", "canceled")
 
 Parameters = Mapping[str, Any]
 Thing = Mapping[str, Any]
@@ -119,21 +125,42 @@ class PaymentGateway:
         return _outcome(await self._ask("post", _path(intent_id, "cancel"), {}, key))
 
     async def refund(
-        self, intent_id: str, *, amount: Decimal, currency: str, key: str
+        self, intent_id: str, *, amount: Decimal, currency: str, key: str, mark: str
     ) -> Refunded | Refused | NoAnswer:
-        """Give back money that was taken."""
-        parameters = {"payment_intent": intent_id, "amount": to_minor_units(amount, currency)}
+        """Give back so much of what was taken. `mark` is what `list_refunds` knows it by, also when the key is long forgotten.
+
+        An answer that was given before is none: the bank may have sent the money back since. What is true now is listed.
+        """
+        parameters = {
+            "payment_intent": intent_id,
+            "amount": to_minor_units(amount, currency),
+            "metadata": {"refund_id": mark},
+        }
         said = await self._ask("post", "/v1/refunds", parameters, key)
         if isinstance(said, Unknown | Unavailable):
             return said
+        if said.is_replayed:
+            return Unknown("answered_before", key_is_spent=True)
         if isinstance(said, _Refusal):
             return Refused(said.code)
         # "pending" is on its way to the bank; the provider has booked it.
-        return (
-            Refunded()
-            if said.thing["status"] in ("succeeded", "pending")
-            else Refused(f"refund_{said.thing['status']}")
-        )
+        status = said.thing["status"]
+        return Refused(f"refund_{status}") if status in DEAD_REFUNDS else Refunded()
+
+    async def list_refunds(self, intent_id: str) -> tuple[ProviderRefund, ...] | Refused | NoAnswer:
+        """All that was given back of an intent, newest first. Of an intent the provider lists what it has done at once."""
+        parameters: dict[str, Any] = {"payment_intent": intent_id, "limit": PAGE}
+        found: list[ProviderRefund] = []
+        while True:
+            said = await self._ask("get", "/v1/refunds", parameters)
+            if isinstance(said, _Refusal):
+                return Refused(said.code)
+            if not isinstance(said, _Answer):
+                return said
+            found += map(_refund_listed, said.thing["data"])
+            if not said.thing["has_more"]:
+                return tuple(found)
+            parameters["starting_after"] = said.thing["data"][-1]["id"]
 
     async def find_by_order(self, order_id: OrderId) -> tuple[ProviderPayment, ...] | Refused | NoAnswer:
         """The intents of an order, newest first. The provider's search lags by a minute: none found is no proof."""
@@ -173,7 +200,7 @@ class PaymentGateway:
                 except _PassingSilence as first:
                     return await self._ask_again(first, method, path, parameters, key)
         except _Silence as silence:
-            return Unknown(silence.reason)
+            return Unknown(silence.reason, key_is_spent=silence.key_is_spent)
         except TimeoutError:
             self.breaker.failed()
             return Unknown("timeout")
@@ -202,14 +229,15 @@ class PaymentGateway:
         except stripe.StripeError as problem:
             return self._judge(problem, is_read=method == "get")
         self.breaker.succeeded()
-        return _Answer(answer.data, is_replayed=answer.headers.get("Idempotent-Replayed") == "true")
+        return _Answer(answer.data, is_replayed=answer.headers.get(REPLAYED) == "true")
 
     def _judge(self, problem: stripe.StripeError, *, is_read: bool) -> "_Refusal":
         """Is this a definite no? Raises a silence when it is not."""
         status = problem.http_status or 0
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status < HTTPStatus.BAD_REQUEST:
             self.breaker.failed()
-            raise (_PassingSilence if is_read else _Silence)(f"status_{status}") from problem
+            silence = _PassingSilence if is_read else _Silence
+            raise silence(f"status_{status}", key_is_spent=_is_replayed(problem)) from problem
         if status == HTTPStatus.TOO_MANY_REQUESTS:
             self.breaker.failed()
             raise _PassingSilence("rate_limited") from problem
@@ -234,6 +262,7 @@ class _Refusal:
     message: str
     is_decline: bool
     intent: Thing | None
+    is_replayed: bool = False
 
     @classmethod
     def read(cls, problem: stripe.StripeError, status: int) -> "_Refusal":
@@ -243,15 +272,21 @@ class _Refusal:
         if code == "card_declined" and details.get("decline_code") not in (None, "generic_decline"):
             code = details["decline_code"]
         is_decline = details.get("type") == "card_error"
-        return cls(code, details.get("message", ""), is_decline, details.get("payment_intent"))
+        intent = details.get("payment_intent")
+        return cls(code, details.get("message", ""), is_decline, intent, is_replayed=_is_replayed(problem))
+
+
+def _is_replayed(problem: stripe.StripeError) -> bool:
+    return (problem.headers or {}).get(REPLAYED) == "true"
 
 
 class _Silence(Exception):
     """There was no answer that settles anything."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, *, key_is_spent: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.key_is_spent = key_is_spent
 
 
 class _PassingSilence(_Silence):
@@ -315,6 +350,14 @@ def _listed(intent: Thing) -> ProviderPayment:
         refunded=from_minor_units(_refunded_minor(intent), currency),
         state=_state_of(intent),
         created_at=datetime.fromtimestamp(intent["created"], tz=UTC),
+    )
+
+
+def _refund_listed(refund: Thing) -> ProviderRefund:
+    return ProviderRefund(
+        mark=(refund["metadata"] or {}).get("refund_id"),
+        amount=from_minor_units(refund["amount"], refund["currency"].upper()),
+        is_dead=refund["status"] in DEAD_REFUNDS,
     )
 
 

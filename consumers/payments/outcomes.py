@@ -60,9 +60,11 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """It may have happened or not, now or later."""
+    """It may have happened or not, now or later. `key_is_spent`: the provider has answered this key with an error before, and
+    will for a day; what that first request did can be looked up, and under this key nothing more will be done."""
 
     reason: str
+    key_is_spent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,15 @@ class Unavailable:
 IntentState = IntentCreated | Authorized | Declined | ActionNeeded | Captured | Canceled | Refunded
 NoAnswer = Unknown | Unavailable
 Outcome = IntentState | Refused | NoAnswer
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderRefund:
+    """Money that went back, or was to; one that is dead never arrived, and is not given again under its key."""
+
+    mark: str | None
+    amount: Decimal
+    is_dead: bool
 
 
 @dataclass(frozen=True, slots=True)

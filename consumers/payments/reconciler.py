@@ -17,23 +17,28 @@ from consumers.payments.gateway import ListingInterrupted
 from consumers.payments.outcomes import (
     ActionNeeded,
     Authorized,
+    Canceled,
     Captured,
     IntentCreated,
     ProviderPayment,
+    Refunded,
     Unavailable,
     Unknown,
 )
-from consumers.payments.stage import Resources, authorize, capture, refund, tell_of, void
+from consumers.payments.stage import Resources, authorize, capture, give_back, refund, tell_of, void
 from consumers.runtime import TRANSIENT
 from contracts.commands import VoidPayment
-from contracts.domain_events import PaymentDue, PaymentRequested
+from contracts.domain_events import PaymentDue, PaymentRequested, RefundDue
 from contracts.ids import CommandId
 from db import payments as records
-from db.payments import KnownPayment, SilentPayment
+from db.payments import KnownPayment, SilentPayment, SilentRefund
 
 log = logging.getLogger(__name__)
 
 PASSING: tuple[type[BaseException], ...] = (*TRANSIENT, ListingInterrupted)
+
+# Orders whose seats were sold, and of which money is therefore to be there.
+SOLD = frozenset({"completed", "refunding", "refunded"})
 
 TAKEN_AT_ONCE = 200
 # After so many times payment_unknown_seconds (two minutes) a payment whose intent could not even be made is given up: the
@@ -64,29 +69,45 @@ async def run(resources: Resources, stopping: asyncio.Event) -> None:
 
 
 async def finish_silent(resources: Resources) -> int:
-    """Bring silent payments to their end; returns how many were looked at."""
+    """Bring silent payments and refunds to their end; returns how many were looked at."""
     silent = await records.take_silent(
         resources.pool, silent_seconds=resources.settings.payment_unknown_seconds, limit=TAKEN_AT_ONCE
     )
-    ends = await asyncio.gather(*(_finish(payment, resources) for payment in silent), return_exceptions=True)
-    for payment, end in zip(silent, ends, strict=True):
+    refunds = await records.take_silent_refunds(
+        resources.pool, silent_seconds=resources.settings.payment_unknown_seconds, limit=TAKEN_AT_ONCE
+    )
+    steps = [*(_finish(payment, resources) for payment in silent), *(_refund(one, resources) for one in refunds)]
+    ends = await asyncio.gather(*steps, return_exceptions=True)
+    order_ids = [*(payment.order_id for payment in silent), *(one.order_id for one in refunds)]
+    for order_id, end in zip(order_ids, ends, strict=True):
         if isinstance(end, BaseException):
-            log.warning("payment_not_finished", extra={"orderId": str(payment.order_id), "error": repr(end)})
-    return len(silent)
+            log.warning("payment_not_finished", extra={"orderId": str(order_id), "error": repr(end)})
+    return len(steps)
 
 
 async def _finish(payment: SilentPayment, resources: Resources) -> None:
     async with resources.slots:
         due = _due(payment)
         match payment.order_status:
-            case "completed":
+            case "completed" | "refunding" | "refunded":
                 await capture(payment.event_id, due, resources)
             case "voiding":
                 await void(payment.event_id, due, resources)
-            case "refunding":
-                await refund(payment.event_id, due, resources)
             case _:
                 await _finish_pending(payment, resources)
+
+
+async def _refund(silent: SilentRefund, resources: Resources) -> None:
+    due = RefundDue(
+        order_id=silent.order_id,
+        intent_id=silent.intent_id or "",
+        provider_key=silent.provider_key,
+        amount=silent.amount,
+        currency=silent.currency,
+        refund_id=silent.refund_id,
+    )
+    async with resources.refund_slots:
+        await refund(silent.event_id, due, resources)
 
 
 async def _finish_pending(payment: SilentPayment, resources: Resources) -> None:
@@ -130,7 +151,9 @@ async def audit(resources: Resources) -> int:
 
 async def compare(listed: Sequence[ProviderPayment], resources: Resources) -> int:
     """Find, write down and where it is safe repair the differences in a page of the provider's list."""
-    known = await records.find_by_intents(resources.pool, [payment.intent_id for payment in listed])
+    known = await records.find_by_intents(
+        resources.pool, [payment.intent_id for payment in listed], settled_seconds=SETTLED_AFTER.total_seconds()
+    )
     found = 0
     for payment in listed:
         ours = known.get(payment.intent_id)
@@ -154,29 +177,37 @@ async def compare(listed: Sequence[ProviderPayment], resources: Resources) -> in
 
 def difference_between(payment: ProviderPayment, ours: KnownPayment | None) -> str | None:
     """What is wrong between the two books, if anything is."""
-    has_order = ours is not None and ours.order_status in ("completed", "refunding", "pending", "voiding")
     kept = payment.captured - payment.refunded
     if ours is not None and (payment.amount, payment.currency) != (ours.amount, ours.currency):
         return "amount_differs"
-    if kept > 0 and not has_order:
-        return "captured_without_order"
-    if isinstance(payment.state, Authorized) and not has_order:
-        return "authorized_without_order"
-    if ours is not None and ours.order_status == "completed" and ours.status == "captured" and kept != ours.amount:
-        return "order_not_paid"
-    return None
+    if ours is None or ours.order_status in ("declined", "cancelled"):
+        if kept > 0:
+            return "captured_without_order"
+        return "authorized_without_order" if isinstance(payment.state, Authorized) else None
+    if ours.order_status not in SOLD or ours.status not in ("captured", "refunded"):
+        return None
+    # What is going back may have arrived or not.
+    most = ours.amount - ours.refunded
+    if kept > most:
+        return "refund_missing"
+    return "order_not_paid" if kept < most - ours.going_back else None
 
 
 async def _repair(kind: str, payment: ProviderPayment, resources: Resources) -> bool:
     """Money may be moved towards the buyer without asking anybody; anything else waits for a person."""
     key = f"{payment.intent_id}:repair"
     if kind == "captured_without_order" and isinstance(payment.state, Captured):
-        amount = payment.captured - payment.refunded
-        await resources.gateway.refund(payment.intent_id, amount=amount, currency=payment.currency, key=f"{key}:refund")
-        return True
+        said = await give_back(
+            payment.intent_id,
+            resources,
+            amount=payment.captured - payment.refunded,
+            currency=payment.currency,
+            key=f"{key}:refund",
+            mark=f"{key}:refund",
+        )
+        return isinstance(said, Refunded)
     if kind == "authorized_without_order":
-        await resources.gateway.cancel(payment.intent_id, key=f"{key}:cancel")
-        return True
+        return isinstance(await resources.gateway.cancel(payment.intent_id, key=f"{key}:cancel"), Canceled)
     return False
 
 

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -55,6 +56,11 @@ log = logging.getLogger(__name__)
 PAYMENT_UNAVAILABLE = "payment_unavailable"
 # A capture may overtake a cancellation between our reading and our asking; then the refund is the way. Twice is plenty.
 ROUNDS_MAX = 3
+# One slot for a refund beside so many for payments.
+REFUNDS_SHARE = 4
+# Each was answered with an error and did nothing; more than a few, and nobody should go on today.
+REFUND_KEYS_MAX = 8
+REFUND_REFUSED = "refund_refused"
 
 Payment = TypeVar("Payment", PaymentRequested, PaymentDue, RefundDue)
 
@@ -69,10 +75,13 @@ class Resources:
     publisher: ConfirmedPublisher
     sender: CommandSender
     slots: asyncio.Semaphore
+    # Of their own and few, so that the refunds of a stadium do not stand in front of those who are buying.
+    refund_slots: asyncio.Semaphore = field(init=False)
     storing: Coalescer[tuple[EventId, OrderId, str], bool] = field(init=False)
     capturing: Coalescer[records.PaymentId, None] = field(init=False)
 
     def __post_init__(self) -> None:
+        self.refund_slots = asyncio.Semaphore(max(1, self.settings.payment_concurrency // REFUNDS_SHARE))
         self.storing = Coalescer(self._store, batch_max=256)
         self.capturing = Coalescer(self._mark_captured, batch_max=256)
 
@@ -122,19 +131,10 @@ async def authorize(event_id: EventId, payment: PaymentRequested, resources: Res
 
 async def capture(event_id: EventId, payment: PaymentDue, resources: Resources) -> bool:
     """Take what was set aside. When the provider says that there is nothing to take any more, the order ends."""
-    for round_ in range(ROUNDS_MAX):
-        said: Outcome = await resources.gateway.capture(payment.intent_id, key=_key(payment, "capture", round_))
-        if isinstance(said, Refused | Unknown):
-            said = await resources.gateway.read(payment.intent_id)
-        await failpoint("payments.after_capture")
-        if isinstance(said, Captured | Refunded):
-            await resources.capturing.ask((event_id, payment.order_id))
-            return True
-        if isinstance(said, Canceled):
-            return await tell_of(event_id, payment.order_id, payment.intent_id, said, resources)
-        if not isinstance(said, Authorized):
-            return False
-    return False
+    said = await _collect(event_id, payment, resources)
+    if isinstance(said, Canceled):
+        return await tell_of(event_id, payment.order_id, payment.intent_id, said, resources)
+    return isinstance(said, Captured | Refunded)
 
 
 async def void(event_id: EventId, payment: PaymentDue, resources: Resources) -> bool:
@@ -148,7 +148,11 @@ async def void(event_id: EventId, payment: PaymentDue, resources: Resources) -> 
             said = await resources.gateway.read(intent_id)
         await failpoint("payments.after_cancel")
         if isinstance(said, Captured):
-            said = await _give_back(event_id, payment, intent_id, resources)
+            key = f"{payment.provider_key}:refund"
+            await records.store_refund_key(resources.pool, (event_id, payment.order_id), key)
+            said = await give_back(
+                intent_id, resources, amount=payment.amount, currency=payment.currency, key=key, mark=key
+            )
         if isinstance(said, Canceled | Refunded):
             return await tell_of(event_id, payment.order_id, intent_id, Canceled(), resources)
         if isinstance(said, Unknown | Unavailable):
@@ -157,23 +161,84 @@ async def void(event_id: EventId, payment: PaymentDue, resources: Resources) -> 
 
 
 async def refund(event_id: EventId, payment: RefundDue, resources: Resources) -> bool:
-    """Give the money back, or, where it has only been set aside, let it go."""
-    for _ in range(ROUNDS_MAX):
-        said: Outcome = await resources.gateway.read(payment.intent_id)
-        if isinstance(said, Captured):
-            said = await _give_back(event_id, payment, payment.intent_id, resources)
-        elif not isinstance(said, Canceled | Refunded | Unknown | Unavailable):
-            said = await resources.gateway.cancel(payment.intent_id, key=f"{payment.provider_key}:cancel")
-        await failpoint("payments.after_refund")
-        if isinstance(said, Canceled | Refunded):
-            command = PaymentRefunded(
-                command_id=_new_id(), event_id=event_id, order_id=payment.order_id, refund_id=payment.refund_id
-            )
-            await resources.sender.send(command)
-            return True
-        if isinstance(said, Unknown | Unavailable):
-            return False
-    return False
+    """Give the money of a refund back. What is only set aside is taken first: that is due in any case, and letting it go would
+    lose what stays ours of a part. When there is nothing to take any more, the order ends."""
+    said = await resources.gateway.read(payment.intent_id)
+    if isinstance(said, Authorized):
+        said = await _collect(event_id, payment, resources)
+    if isinstance(said, Canceled):
+        return await tell_of(event_id, payment.order_id, payment.intent_id, said, resources)
+    if isinstance(said, Captured | Refunded):
+        said = await give_back(
+            payment.intent_id,
+            resources,
+            amount=payment.amount,
+            currency=payment.currency,
+            key=payment.provider_key,
+            mark=str(payment.refund_id),
+        )
+    await failpoint("payments.after_refund")
+    if isinstance(said, Refused):
+        await _note_refusal(event_id, payment, said, resources)
+    if not isinstance(said, Refunded):
+        return False
+    await records.close_break(resources.pool, REFUND_REFUSED, payment.intent_id)
+    command = PaymentRefunded(
+        command_id=_new_id(), event_id=event_id, order_id=payment.order_id, refund_id=payment.refund_id
+    )
+    await resources.sender.send(command)
+    await failpoint("payments.after_told")
+    return True
+
+
+async def give_back(
+    intent_id: str, resources: Resources, *, amount: Decimal, currency: str, key: str, mark: str
+) -> Refunded | Refused | Unknown | Unavailable:
+    """Give this amount back once, under this key and, if the provider answers that only with an old error, the ones after it.
+
+    Asked is only where the provider's list has nothing with this mark: the list never forgets, a key is forgotten after a day.
+    """
+    said: Refunded | Refused | Unknown | Unavailable = Unknown("not_asked")
+    for round_ in range(REFUND_KEYS_MAX):
+        given = await resources.gateway.list_refunds(intent_id)
+        if not isinstance(given, tuple):
+            return given
+        if any(one.mark == mark and not one.is_dead for one in given):
+            return Refunded()
+        said = await resources.gateway.refund(
+            intent_id, amount=amount, currency=currency, key=f"{key}:{round_}" if round_ else key, mark=mark
+        )
+        if not (isinstance(said, Unknown) and said.key_is_spent):
+            break
+    # Somebody has given all of it back by hand.
+    return Refunded() if isinstance(said, Refused) and said.code == "charge_already_refunded" else said
+
+
+async def _note_refusal(event_id: EventId, payment: RefundDue, said: Refused, resources: Resources) -> None:
+    """It is asked for again, but somebody should know: the buyer waits for this money."""
+    await records.record_break(
+        resources.pool,
+        REFUND_REFUSED,
+        event_id=event_id,
+        order_id=payment.order_id,
+        intent_id=payment.intent_id,
+        detail=f"refund {payment.refund_id} of {payment.amount} {payment.currency}: {said.code}",
+    )
+
+
+async def _collect(event_id: EventId, payment: PaymentDue, resources: Resources) -> Outcome:
+    """Take what was set aside, and write down that it is taken."""
+    said: Outcome = Unknown("not_asked")
+    for round_ in range(ROUNDS_MAX):
+        said = await resources.gateway.capture(payment.intent_id, key=_key(payment, "capture", round_))
+        if isinstance(said, Refused | Unknown):
+            said = await resources.gateway.read(payment.intent_id)
+        await failpoint("payments.after_capture")
+        if not isinstance(said, Authorized):
+            break
+    if isinstance(said, Captured | Refunded):
+        await resources.capturing.ask((event_id, payment.order_id))
+    return said
 
 
 async def tell_of(event_id: EventId, order_id: OrderId, intent_id: str, said: Outcome, resources: Resources) -> bool:
@@ -196,15 +261,6 @@ async def tell_of(event_id: EventId, order_id: OrderId, intent_id: str, said: Ou
     await resources.sender.send(command)
     await failpoint("payments.after_told")
     return True
-
-
-async def _give_back(
-    event_id: EventId, payment: PaymentDue, intent_id: str, resources: Resources
-) -> Refunded | Refused | Unknown | Unavailable:
-    key = f"{payment.provider_key}:refund"
-    await records.store_refund_key(resources.pool, (event_id, payment.order_id), key)
-    said = await resources.gateway.refund(intent_id, amount=payment.amount, currency=payment.currency, key=key)
-    return Refunded() if isinstance(said, Refused) and said.code == "charge_already_refunded" else said
 
 
 async def _find_intent(event_id: EventId, payment: PaymentDue, resources: Resources) -> str | None:
@@ -268,13 +324,16 @@ def _new_id() -> CommandId:
     return CommandId(uuid4())
 
 
-def _each_by_itself(step: Callable[[EventId, Payment, Resources], Awaitable[bool]]) -> Handler[Resources]:
+def _each_by_itself(
+    step: Callable[[EventId, Payment, Resources], Awaitable[bool]],
+    slots_of: Callable[[Resources], asyncio.Semaphore] = lambda resources: resources.slots,
+) -> Handler[Resources]:
     """A handler that takes this step with every payment of a message: one that is not settled, or fails, is tried again
     alone and holds nobody up."""
 
     async def handle(message: Any, resources: Resources) -> None:
         async def within_slots(payment: Payment) -> bool:
-            async with resources.slots:
+            async with slots_of(resources):
                 return await step(message.event_id, payment, resources)
 
         ends = await asyncio.gather(*map(within_slots, message.payments), return_exceptions=True)
@@ -293,7 +352,7 @@ HANDLERS: dict[type[AnyDomainEvent], Handler[Resources]] = {
     PaymentsRequested: _each_by_itself(authorize),
     CapturesDue: _each_by_itself(capture),
     VoidsDue: _each_by_itself(void),
-    RefundsDue: _each_by_itself(refund),
+    RefundsDue: _each_by_itself(refund, lambda resources: resources.refund_slots),
 }
 
 

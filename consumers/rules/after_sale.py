@@ -102,6 +102,18 @@ class Resale:
     is_new: bool = False
 
 
+@dataclass(slots=True)
+class Cancellation:
+    """The end of an event that will not take place."""
+
+    cancelled_by: UserId
+    reason: str
+    cancelled_at: datetime
+    # No order is left that has not been refunded or come to nothing.
+    finished_at: datetime | None = None
+    is_new: bool = False
+
+
 class MoneyEntry(NamedTuple):
     """An amount that went from one account to another (0004_after_the_purchase.sql names them)."""
 

@@ -7,11 +7,15 @@ authorised, and never freed before it says the payment is dead.
 
 from datetime import UTC, datetime
 
+from consumers.rules.money import post_sale
+from consumers.rules.prices import parts_of_tickets
+from consumers.rules.refunds import SOLD, take_back
+from consumers.rules.resales import pay_sellers
 from consumers.rules.reservations import why_not_yours
-from consumers.rules.sale import Hold, Order, Sale
+from consumers.rules.sale import Hold, Order, Sale, Seat
 from contracts.commands import Checkout, PaymentCanceled, PaymentDeclined, SettlePayment, VoidPayment
 from contracts.domain_events import OrderNotice
-from contracts.ids import OrderId
+from contracts.ids import CommandId, OrderId
 from contracts.rejections import RejectionCode
 from contracts.replies import AnyReply, Done, OrderCompleted, Rejected, ReplyLater
 
@@ -22,8 +26,8 @@ WHILE_PAYING = datetime(9999, 12, 31, tzinfo=UTC)
 
 
 def decide_checkout(sale: Sale, command: Checkout) -> AnyReply:
-    """T1: the hold is alive, yours and unpaid; from here on it is being paid. That it is alive is pass enough: whoever was let
-    in may finish, whatever their waiting room says by now."""
+    """T1: the hold is alive, yours and unpaid; from here on it is being paid, or sold where it costs nothing: then no provider
+    is asked. That it is alive is pass enough: whoever was let in may finish, whatever their waiting room says by now."""
     earlier = sale.orders.get(OrderId(command.command_id))
     if earlier is not None:
         return _the_same_answer(sale, command, earlier)
@@ -39,9 +43,13 @@ def decide_checkout(sale: Sale, command: Checkout) -> AnyReply:
     seats = sale.seats_of(hold)
     if seats is None:
         return Rejected(code=RejectionCode.HOLD_EXPIRED)
+    order = sale.open_order(command, hold)
+    if order.is_free:
+        completed = _sell(sale, order, hold, seats, command_id=command.command_id, payment_status="captured")
+        sale.store_answer(order, completed)
+        return completed
     sale.mark_hold(hold, "paying")
     sale.set_held_until(hold, seats, hold.held_until, seats_until=WHILE_PAYING)
-    sale.open_order(command, hold)
     return ReplyLater()
 
 
@@ -63,21 +71,8 @@ def decide_settle_payment(sale: Sale, command: SettlePayment) -> AnyReply:
         sale.mark_order(order, "voiding", payment_status="authorized", because=because)
         sale.outgoing.voids_due.append(order.payment_due())
         return Done()
-    sale.mark_hold(hold, "converted")
-    sale.mark_order(order, "completed", payment_status="authorized")
-    tickets = sale.sell(order, hold, seats, command.command_id)
-    sale.answer_later(
-        order,
-        OrderCompleted(
-            order_id=order.id,
-            event_id=sale.terms.event_id,
-            hold_id=hold.id,
-            total=order.total,
-            currency=order.currency,
-            tickets=tuple(tickets),
-            completed_at=sale.now,
-        ),
-    )
+    completed = _sell(sale, order, hold, seats, command_id=command.command_id, payment_status="authorized")
+    sale.answer_later(order, completed)
     return Done()
 
 
@@ -122,15 +117,44 @@ def decide_void_payment(sale: Sale, command: VoidPayment) -> AnyReply:
 def decide_payment_canceled(sale: Sale, command: PaymentCanceled) -> AnyReply:
     """T4 and T6: the provider says the payment is dead, so the seats may go back on sale."""
     order = sale.orders.get(command.order_id)
-    if order is None or order.status not in ("pending", "voiding", "completed"):
+    if order is None or not _may_come_to_nothing(order):
         sale.answer_again(order)
         return Done(changed=False)
     return _end_unsold(sale, order, sale.holds[order.hold_id], command)
 
 
+def _sell(
+    sale: Sale, order: Order, hold: Hold, seats: list[Seat], *, command_id: CommandId, payment_status: str
+) -> OrderCompleted:
+    """The order stands and is paid for, or costs nothing: the seats are the buyer's."""
+    sale.mark_hold(hold, "converted")
+    sale.mark_order(order, "completed", payment_status=payment_status)
+    tickets = sale.sell(order, hold, seats, command_id)
+    pay_sellers(sale, seats, command_id)
+    post_sale(sale, order, sale.tickets_of(order.id), command_id)
+    return OrderCompleted(
+        order_id=order.id,
+        event_id=sale.terms.event_id,
+        hold_id=hold.id,
+        total=order.total,
+        currency=order.currency,
+        tickets=tuple(tickets),
+        completed_at=sale.now,
+        parts=parts_of_tickets(sale.tickets[ticket.ticket_id] for ticket in tickets),
+    )
+
+
+def _may_come_to_nothing(order: Order) -> bool:
+    """Not an order that is dead already, nor one of which all is given back; but what a refund has kept can still be lost,
+    as long as it is only set aside."""
+    if order.status == "refunded":
+        return order.payment_status == "authorized"
+    return order.status in ("pending", "voiding", "completed", "refunding")
+
+
 def _end_unsold(sale: Sale, order: Order, hold: Hold, command: PaymentCanceled | PaymentDeclined) -> AnyReply:
-    if order.status == "completed":
-        sale.unsell(order, command.command_id)
+    if order.status in SOLD:
+        take_back(sale, order, command.command_id)
         sale.mark_hold(hold, "released")
     else:
         sale.give_back(hold, "released", command.command_id)

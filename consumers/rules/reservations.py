@@ -7,6 +7,13 @@ the checkout neither: a live hold is the proof that its owner was let in, and la
 from collections.abc import Sequence
 from datetime import datetime
 
+from consumers.rules.prices import (
+    charges_for,
+    find_valid_code,
+    parts_of_hold,
+    why_not_at_this_price,
+    why_not_in_presale,
+)
 from consumers.rules.sale import Hold, Sale, Seat
 from contracts.commands import ExpireHolds, ExtendHold, ReleaseSeats, ReserveSeats
 from contracts.ids import HoldId, UserId
@@ -19,7 +26,7 @@ def decide_reserve_seats(sale: Sale, command: ReserveSeats) -> AnyReply:
     earlier = sale.holds.get(HoldId(command.command_id))
     if earlier is not None:
         return _the_same_answer(sale, command, earlier)
-    shut = _why_not_open(sale) or _why_not_let_in(sale, command.user_id)
+    shut = _why_not_open(sale, command) or _why_not_let_in(sale, command.user_id)
     if shut is not None:
         return Rejected(code=shut)
     seat_ids = command.seat_ids or sale.chosen_seat_ids.get(command.command_id, ())
@@ -33,10 +40,12 @@ def decide_reserve_seats(sale: Sale, command: ReserveSeats) -> AnyReply:
     if unknown:
         return Rejected(code=RejectionCode.SEATS_UNKNOWN, seat_ids=tuple(unknown))
     seats = [sale.seats[seat_id] for seat_id in seat_ids]
-    taken = [seat.id for seat in seats if not seat.is_available(sale.now)]
+    taken = [seat.id for seat in seats if not sale.may_be_reserved(seat)]
     if taken:
         return Rejected(code=RejectionCode.SEATS_UNAVAILABLE, seat_ids=tuple(taken))
-    return _reserved(sale, sale.take(command, seats), seats)
+    if not command.code and not command.tiers:
+        return _reserved(sale, sale.take(command, seats), seats)
+    return _reserve_at_other_price(sale, command, seats)
 
 
 def decide_release_seats(sale: Sale, command: ReleaseSeats) -> AnyReply:
@@ -79,9 +88,21 @@ def decide_expire_holds(sale: Sale, command: ExpireHolds) -> AnyReply:
     return Done(changed=bool(over))
 
 
-def _why_not_open(sale: Sale) -> RejectionCode | None:
+def _reserve_at_other_price(sale: Sale, command: ReserveSeats, seats: Sequence[Seat]) -> AnyReply:
+    refused = why_not_at_this_price(sale, command, seats)
+    if refused is not None:
+        return refused
+    code = find_valid_code(sale, command.code) if command.code else None
+    charges = charges_for(sale, command, seats)
+    hold = sale.take(command, seats, charges=charges, code_id=None if code is None else code.id)
+    return _reserved(sale, hold, seats)
+
+
+def _why_not_open(sale: Sale, command: ReserveSeats) -> RejectionCode | None:
     if sale.terms.cancelled:
         return RejectionCode.EVENT_CANCELLED
+    if sale.is_presale():
+        return why_not_in_presale(sale, command.code)
     if sale.is_before():
         return RejectionCode.SALE_NOT_OPEN
     if sale.is_over():
@@ -124,6 +145,7 @@ def _reserved(sale: Sale, hold: Hold, seats: Sequence[Seat]) -> SeatsReserved:
         total=hold.total,
         currency=sale.terms.currency,
         held_until=hold.reserved_until,
+        parts=parts_of_hold(sale, hold, seats),
     )
 
 

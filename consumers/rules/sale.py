@@ -11,7 +11,9 @@ from decimal import Decimal
 from typing import NamedTuple
 from uuid import UUID, uuid5
 
-from consumers.rules.after_sale import AuditEntry, MoneyEntry, Refund, Resale, Ticket, Transfer
+from consumers.rules.after_sale import AuditEntry, Cancellation, MoneyEntry, Refund, Resale, Ticket, Transfer
+from consumers.rules.codes import Code
+from consumers.rules.list_places import WaitingList
 from contracts.commands import Checkout, Command, ReserveSeats
 from contracts.domain_events import (
     ConfirmedSeat,
@@ -38,9 +40,13 @@ from contracts.ids import (
     UserId,
     WaitingId,
 )
+from contracts.price_parts import fee_and_tax
 from contracts.replies import ANY_REPLY, AnyReply, IssuedTicket, SoldSeat
 
 _NOTHING = Decimal(0)
+
+# What stands where a payment's token would, when there is nothing to pay and no provider is asked.
+NO_PAYMENT_METHOD = "none"
 
 # A sweep may end thousands of holds in one transaction; so many changes stay well below what a message may weigh.
 CHANGES_PER_MESSAGE_MAX = 5000
@@ -120,6 +126,10 @@ class Hold:
         """Whether its owner may still do something with it."""
         return self.status == "active" and self.held_until > now
 
+    def is_use_of_code(self, now: datetime) -> bool:
+        """Whether it counts as a use of its code, as `count_uses` counts: it is alive, or was paid."""
+        return self.status in ("paying", "converted") or self.is_active(now)
+
 
 @dataclass(slots=True)
 class Order:
@@ -151,6 +161,11 @@ class Order:
     def is_live(self) -> bool:
         """Whether it still stands between its hold and another order."""
         return self.status not in ("declined", "cancelled")
+
+    @property
+    def is_free(self) -> bool:
+        """Whether there is nothing to pay: no provider ever hears of it."""
+        return self.total == _NOTHING
 
     def payment_due(self) -> PaymentDue:
         """Its payment, as the payment stage is told of it."""
@@ -189,6 +204,8 @@ class SaleTerms:
     refund_fee_rate: Decimal = _NOTHING
     transfers: bool = True
     resales: bool = True
+    # How long an offer of a ticket to somebody stands, if the show does not begin before.
+    transfer_duration: timedelta = timedelta(days=7)
     # People on the waiting list whom nothing has been offered; while there are any, what is freed is theirs first.
     waiting_count: int = 0
     waiting_serial: int = 0
@@ -256,8 +273,21 @@ class Sale:
     refunds: dict[RefundId, Refund] = field(default_factory=dict)
     transfers: dict[TransferId, Transfer] = field(default_factory=dict)
     resales: dict[ResaleId, Resale] = field(default_factory=dict)
+    # Of an event that was cancelled, if the commands are about that: who did it and why, some of the orders whose money is still
+    # to go back, how many of them there are, and how many orders have not come to their end.
+    cancellation: Cancellation | None = None
+    orders_to_refund: Sequence[OrderId] = ()
+    orders_to_refund_count: int = 0
+    orders_under_way_count: int = 0
+    # The codes that commands name, as they are compared; the tier prices of the seats' sections, where commands name tiers; and
+    # how often each code with a limit is used, this batch's uses included.
+    codes: dict[str, Code] = field(default_factory=dict)
+    tiers: dict[tuple[str, str], Decimal] = field(default_factory=dict)
+    code_uses: dict[UUID, int] = field(default_factory=dict)
+    code_uses_of_users: dict[tuple[UUID, UserId], int] = field(default_factory=dict)
     # What the engine chose for those who asked for the best available seats.
     chosen_seat_ids: Mapping[CommandId, Sequence[SeatId]] = field(default_factory=dict)
+    waiting: WaitingList = field(default_factory=WaitingList)
     # What the waiting room says of those who want seats; where it does not answer, of nobody.
     admitted: Mapping[UserId, bool] = field(default_factory=dict)
     # Who asks, so that the answer to a checkout finds them in a later batch.
@@ -265,14 +295,19 @@ class Sale:
 
     changed_seats: dict[SeatId, Seat] = field(default_factory=dict)
     changed_holds: dict[HoldId, Hold] = field(default_factory=dict)
+    # Holds whose seats cost another price than when they were taken.
+    repriced_holds: dict[HoldId, Hold] = field(default_factory=dict)
     changed_orders: dict[OrderId, Order] = field(default_factory=dict)
     new_tickets: list[Ticket] = field(default_factory=list)
     changed_tickets: dict[TicketId, Ticket] = field(default_factory=dict)
     changed_refunds: dict[RefundId, Refund] = field(default_factory=dict)
     changed_transfers: dict[TransferId, Transfer] = field(default_factory=dict)
     changed_resales: dict[ResaleId, Resale] = field(default_factory=dict)
+    changed_cancellation: Cancellation | None = None
     # Seats whose price is another than it was.
     repriced_seats: dict[SeatId, Seat] = field(default_factory=dict)
+    # Whether an organiser has changed prices: then the event's lowest and highest follow.
+    prices_changed: bool = False
     money: list[MoneyEntry] = field(default_factory=list)
     audits: list[AuditEntry] = field(default_factory=list)
     sold_orders: list[tuple[Order, list[Seat]]] = field(default_factory=list)
@@ -287,9 +322,20 @@ class Sale:
         """Whether the sale has yet to open."""
         return self.now < self.terms.on_sale_at
 
+    def is_presale(self) -> bool:
+        """Whether only who has a code that opens it may have seats."""
+        return self.is_before() and self.terms.presale_at is not None and self.terms.presale_at <= self.now
+
     def is_over(self) -> bool:
         """Whether the sale has closed."""
         return self.now >= self.terms.off_sale_at
+
+    def may_be_reserved(self, seat: Seat) -> bool:
+        """Whether anybody may have it now. While people are on the waiting list a seat is theirs first: nobody passes them by
+        by asking in the moment in which it is freed, or in which a hold runs out."""
+        if self.waiting.count:
+            return seat.status == "available" and seat.id not in self.waiting.freed_ids
+        return seat.is_available(self.now)
 
     def seat_count_of(self, user_id: UserId) -> int:
         """Seats this user holds or owns, this batch's included."""
@@ -326,20 +372,41 @@ class Sale:
         charges: Sequence[Charge] | None = None,
         code_id: UUID | None = None,
     ) -> Hold:
-        """Set the seats aside for the asker, at these charges or the usual price. An expired holder loses them here, and the
-        ledger says so."""
-        held_until = self.now + self.terms.hold_duration
-        hold_id = HoldId(command.command_id)
+        """Set the seats aside for the asker, at these charges or the usual price."""
+        return self.set_aside(
+            HoldId(command.command_id),
+            command.user_id,
+            seats,
+            held_until=self.now + self.terms.hold_duration,
+            command_id=command.command_id,
+            request_hash=command.request_hash,
+            charges=charges,
+            code_id=code_id,
+        )
+
+    def set_aside(
+        self,
+        hold_id: HoldId,
+        user_id: UserId,
+        seats: Sequence[Seat],
+        *,
+        held_until: datetime,
+        command_id: CommandId,
+        request_hash: str = "",
+        charges: Sequence[Charge] | None = None,
+        code_id: UUID | None = None,
+        waiting_id: WaitingId | None = None,
+    ) -> Hold:
+        """Hold these seats for somebody. An expired holder loses them here, and the ledger says so."""
         prices = [seat.price for seat in seats] if charges is None else [charge.price for charge in charges]
         for seat in seats:
-            if seat.status == "held":
-                self._record(seat, "available", command.command_id)
+            self._take_from_expired_hold(seat, command_id)
             seat.hold_id, seat.held_until = hold_id, held_until
             seat.fence += 1
-            self._record(seat, "held", command.command_id)
+            self._record(seat, "held", command_id)
         hold = Hold(
             id=hold_id,
-            user_id=command.user_id,
+            user_id=user_id,
             seat_ids=[seat.id for seat in seats],
             fences=[seat.fence for seat in seats],
             total=sum(prices, _NOTHING),
@@ -347,16 +414,18 @@ class Sale:
             held_until=held_until,
             reserved_until=held_until,
             created_at=self.now,
-            request_hash=command.request_hash,
+            request_hash=request_hash,
             prices=prices,
             tiers=None if charges is None else [charge.tier for charge in charges],
             reductions=None if charges is None else [charge.reduction for charge in charges],
             code_id=code_id,
+            waiting_id=waiting_id,
             is_new=True,
         )
         self.holds[hold_id] = self.changed_holds[hold_id] = hold
-        self.seat_counts[command.user_id] = self.seat_count_of(command.user_id) + len(seats)
-        self.hold_counts[command.user_id] = self.hold_count_of(command.user_id) + 1
+        self._count_use(hold, 1)
+        self.seat_counts[user_id] = self.seat_count_of(user_id) + len(seats)
+        self.hold_counts[user_id] = self.hold_count_of(user_id) + 1
         self.outgoing.armed.append(DueHold(hold_id, held_until))
         self.seats_reserved_count += len(seats)
         return hold
@@ -374,9 +443,29 @@ class Sale:
         self.outgoing.armed.append(DueHold(hold.id, hold.held_until))
 
     def mark_hold(self, hold: Hold, status: str) -> None:
-        """The hold's next state."""
+        """The hold's next state. One that ends without tickets gives the use of its code back."""
+        if status in ("released", "expired") and hold.is_use_of_code(self.now):
+            self._count_use(hold, -1)
+        if hold.waiting_id is not None and status in ("released", "expired", "converted"):
+            self.waiting.hold_ended(hold.waiting_id, is_bought=status == "converted")
         hold.status = status
         self.changed_holds[hold.id] = hold
+
+    def reprice(self, hold: Hold, charges: Sequence[Charge], *, code_id: UUID) -> None:
+        """By this code, the hold's seats cost this."""
+        hold.prices = [charge.price for charge in charges]
+        hold.reductions = [charge.reduction for charge in charges]
+        hold.total = sum(hold.prices, _NOTHING)
+        hold.code_id = code_id
+        self._count_use(hold, 1)
+        self.changed_holds[hold.id] = self.repriced_holds[hold.id] = hold
+
+    def _count_use(self, hold: Hold, change: int) -> None:
+        if hold.code_id is None:
+            return
+        of_user = (hold.code_id, hold.user_id)
+        self.code_uses[hold.code_id] = self.code_uses.get(hold.code_id, 0) + change
+        self.code_uses_of_users[of_user] = self.code_uses_of_users.get(of_user, 0) + change
 
     def free(self, seats: Iterable[Seat], command_id: CommandId) -> None:
         """Put seats back on sale. The fence goes up, so whoever had them can do nothing to them any more."""
@@ -384,6 +473,19 @@ class Sale:
             seat.hold_id = seat.held_until = seat.order_id = None
             seat.fence += 1
             self._record(seat, "available", command_id)
+
+    def withhold(self, seats: Iterable[Seat], command_id: CommandId) -> None:
+        """Take seats that are available off sale. An expired holder loses them here, and the ledger says so."""
+        for seat in seats:
+            self._take_from_expired_hold(seat, command_id)
+            seat.hold_id = seat.held_until = None
+            seat.fence += 1
+            self._record(seat, "withheld", command_id)
+
+    def change_price(self, seat: Seat, price: Decimal) -> None:
+        """What the seat costs whoever reserves it from now on; a hold has its own prices."""
+        seat.price = price
+        self.repriced_seats[seat.id] = seat
 
     def give_back(self, hold: Hold, status: str, command_id: CommandId) -> None:
         """End a hold and free whichever of its seats are still its own."""
@@ -400,7 +502,8 @@ class Sale:
         self.mark_hold(hold, status)
 
     def open_order(self, command: Checkout, hold: Hold) -> Order:
-        """A pending order for this hold; its payment key is chosen here, before anybody calls the provider."""
+        """A pending order for this hold; its payment key is chosen here, before anybody calls the provider. Of a hold that
+        costs nothing, nobody is to call it."""
         order = Order(
             id=OrderId(command.command_id),
             user_id=command.user_id,
@@ -412,13 +515,14 @@ class Sale:
             request_hash=command.request_hash,
             reply_to=self.askers.get(command.command_id),
             correlation_id=command.correlation_id,
-            payment_method=command.payment_method,
+            payment_method=command.payment_method if hold.total else NO_PAYMENT_METHOD,
             provider_key=str(command.command_id),
             code_id=hold.code_id,
             is_new=True,
         )
         self.orders[order.id] = self.changed_orders[order.id] = order
-        self.request_payment(order)
+        if not order.is_free:
+            self.request_payment(order)
         return order
 
     def request_payment(self, order: Order) -> None:
@@ -442,17 +546,12 @@ class Sale:
 
     def sell(self, order: Order, hold: Hold, seats: list[Seat], command_id: CommandId) -> list[IssuedTicket]:
         """The hold's seats are the buyer's, with a ticket each: they count on, their hold does not."""
-        order.completed_at = self.now
         if order.user_id in self.hold_counts:
             self.hold_counts[order.user_id] -= 1
-        issued = []
-        for position, seat in enumerate(seats):
-            seat.held_until, seat.order_id = None, order.id
-            self._record(seat, "sold", command_id)
-            ticket = self._issue(order, seat, hold.charge_of(position, seat))
-            issued.append(IssuedTicket(ticket_id=ticket.id, seat=seat.as_sold_seat(ticket.price)))
+        issued = self._hand_over(order, hold, seats, command_id)
         self.sold_orders.append((order, seats))
-        self.outgoing.captures_due.append(order.payment_due())
+        if not order.is_free:
+            self.outgoing.captures_due.append(order.payment_due())
         self.outgoing.confirmed.append(
             OrderConfirmation(
                 order_id=order.id,
@@ -466,7 +565,33 @@ class Sale:
         )
         return issued
 
+    def give(self, order: Order, hold: Hold, seats: Sequence[Seat], command_id: CommandId) -> list[IssuedTicket]:
+        """Seats that are available or withheld are somebody's who has not asked for them: as if sold, for nothing, to the
+        order of this hold, neither of which was there before."""
+        self.holds[hold.id] = self.changed_holds[hold.id] = hold
+        self.orders[order.id] = self.changed_orders[order.id] = order
+        for seat in seats:
+            self._take_from_expired_hold(seat, command_id)
+            seat.hold_id = hold.id
+            seat.fence += 1
+        hold.fences = [seat.fence for seat in seats]
+        if order.user_id in self.seat_counts:
+            self.seat_counts[order.user_id] += len(seats)
+        return self._hand_over(order, hold, seats, command_id)
+
+    def _hand_over(self, order: Order, hold: Hold, seats: Sequence[Seat], command_id: CommandId) -> list[IssuedTicket]:
+        order.completed_at = self.now
+        issued = []
+        for position, seat in enumerate(seats):
+            seat.held_until, seat.order_id = None, order.id
+            self._record(seat, "sold", command_id)
+            ticket = self._issue(order, seat, hold.charge_of(position, seat))
+            issued.append(IssuedTicket(ticket_id=ticket.id, seat=seat.as_sold_seat(ticket.price)))
+        return issued
+
     def _issue(self, order: Order, seat: Seat, charge: Charge) -> Ticket:
+        terms = self.terms
+        fee, tax = fee_and_tax(charge.price, fee_rate=terms.fee_rate, tax_rate=terms.tax_rate, currency=terms.currency)
         ticket = Ticket(
             id=ticket_id_of(order.id, seat.id),
             order_id=order.id,
@@ -474,6 +599,8 @@ class Sale:
             user_id=order.user_id,
             bought_by=order.user_id,
             price=charge.price,
+            fee=fee,
+            tax=tax,
             reduction=charge.reduction,
             tier=charge.tier,
         )
@@ -486,7 +613,10 @@ class Sale:
         return [ticket for ticket in self.tickets.values() if ticket.order_id == order_id]
 
     def end_ticket(self, ticket: Ticket, because: str) -> None:
-        """Its code lets nobody in any more; its seat is another matter (`free_ticket_seats`)."""
+        """Its code lets nobody in any more, and it counts against nobody's limit; its seat is another matter
+        (`free_ticket_seats`)."""
+        for user_id in {ticket.bought_by, ticket.user_id} & self.seat_counts.keys():
+            self.seat_counts[user_id] -= 1
         ticket.status, ticket.ended_because = "void", because
         self.changed_tickets[ticket.id] = ticket
 
@@ -497,8 +627,6 @@ class Sale:
                 continue
             ticket.live = False
             self.changed_tickets[ticket.id] = ticket
-            if ticket.bought_by in self.seat_counts:
-                self.seat_counts[ticket.bought_by] -= 1
             seat = self.seats.get(ticket.seat_id)
             if seat is not None and seat.order_id == ticket.order_id:
                 self.free([seat], command_id)
@@ -512,15 +640,25 @@ class Sale:
                 self.end_ticket(ticket, "cancelled")
         self.free_ticket_seats(tickets, command_id)
 
+    def sell_again(self, seat: Seat, *, hold_id: HoldId, order_id: OrderId, command_id: CommandId) -> None:
+        """A free seat is once more the one of an order that has a ticket for it: it was offered to others, and nobody came."""
+        seat.hold_id, seat.held_until, seat.order_id = hold_id, None, order_id
+        seat.fence += 1
+        self._record(seat, "sold", command_id)
+
     def stored_answer(self, order: Order) -> AnyReply:
         """The answer that was stored when the order was settled."""
         return ANY_REPLY.validate_json(order.answer or "")
 
     def answer_later(self, order: Order, reply: AnyReply) -> None:
         """Store the answer with the order, and tell whoever still waits for it."""
+        self.store_answer(order, reply)
+        self._reply_late(order, reply)
+
+    def store_answer(self, order: Order, reply: AnyReply) -> None:
+        """Keep the answer with the order, for whoever asks again."""
         order.answer = reply.model_dump_json(by_alias=True, exclude_none=True)
         self.changed_orders[order.id] = order
-        self._reply_late(order, reply)
 
     def answer_again(self, order: Order | None) -> None:
         """The command was carried out before; whether its asker heard of it nobody knows, so tell them again."""
@@ -544,7 +682,12 @@ class Sale:
 
         One message; of more changes than fit into one, the others follow as changes without numbers of their own.
         """
-        changes = [SeatChange(s.id, s.seat_index, s.status, s.held_until) for s in self.changed_seats.values()]
+        repriced = self.repriced_seats
+        touched = self.changed_seats | repriced if repriced else self.changed_seats
+        changes = [
+            SeatChange(s.id, s.seat_index, s.status, s.held_until, s.price if repriced and s.id in repriced else None)
+            for s in touched.values()
+        ]
         first_seq = self.ledger_seq + 1
         for start in range(0, len(changes), CHANGES_PER_MESSAGE_MAX):
             yield SeatsChanged.model_construct(
@@ -555,10 +698,18 @@ class Sale:
             )
             first_seq = self.last_seq + 1
 
+    def _take_from_expired_hold(self, seat: Seat, command_id: CommandId) -> None:
+        if seat.status == "held":
+            self._record(seat, "available", command_id)
+
     def _record(self, seat: Seat, to_status: str, command_id: CommandId) -> None:
         self.ledger.append(LedgerEntry(seat.id, seat.status, to_status, seat.hold_id, seat.order_id, command_id))
         seat.status = to_status
         self.changed_seats[seat.id] = seat
+        if to_status == "available":
+            self.waiting.freed_ids.add(seat.id)
+        else:
+            self.waiting.freed_ids.discard(seat.id)
 
 
 def ticket_id_of(order_id: OrderId, seat_id: SeatId) -> TicketId:

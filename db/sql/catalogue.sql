@@ -107,7 +107,9 @@ SELECT event.id, event.name, event.artist, event.category, event.event_date, eve
 -- name: find_details
 SELECT event.id, event.name, event.artist, event.category, event.event_date, event.on_sale_date, event.off_sale_date,
        event.status, event.high_demand, event.currency, event.price_min, event.price_max, event.ticket_limit,
-       event.description, event.section_config, event.version, inventory.capacity, venue.id AS venue_id,
+       event.description, event.section_config, event.version, event.presale_date, event.fee_rate, event.tax_rate,
+       event.refund_until, event.refund_fee_rate, event.transfers, event.resales, event.rotating_codes,
+       inventory.capacity, venue.id AS venue_id,
        venue.name AS venue_name, venue.city AS venue_city, venue.country AS venue_country,
        venue.time_zone AS venue_time_zone, venue.address AS venue_address, venue.latitude AS venue_latitude,
        venue.longitude AS venue_longitude

@@ -3,9 +3,11 @@
 -- The house is copied: the venue may be rebuilt later, these seats stay where they are. Without that venue, the foreign key
 -- says so; what would have come from it is left empty until then.
 INSERT INTO events (id, venue_id, name, artist, category, event_date, on_sale_date, off_sale_date, ticket_limit, currency,
-                    high_demand, description, request_hash, section_config, price_min, price_max, search_text)
+                    high_demand, description, request_hash, presale_date, fee_rate, tax_rate, refund_until,
+                    refund_fee_rate, transfers, resales, rotating_codes, section_config, price_min, price_max, search_text)
 SELECT $1, $2, $3::text, $4::text, $5, $6, $7, $8, $9, $10,
-       $11, $12, $13, venue.section_config, coalesce(price.low, 0), coalesce(price.high, 0),
+       $11, $12, $13, $14, $15, $16, $17,
+       $18, $19, $20, $21, venue.section_config, coalesce(price.low, 0), coalesce(price.high, 0),
        searchable($3::text || ' ' || $4::text) || E'\n' || coalesce(searchable(venue.name || ' ' || venue.city), '')
   FROM (VALUES (1)) AS one
   LEFT JOIN venues AS venue ON venue.id = $2
@@ -53,6 +55,14 @@ SELECT $1, gen_random_uuid(), row_number() OVER (ORDER BY position, line, number
             ELSE 'seat' END
   FROM place;
 
+-- name: insert_price_tiers
+INSERT INTO price_tiers (event_id, section, name, price)
+SELECT event.id, section ->> 'name', tier ->> 'name', (tier ->> 'price')::numeric
+  FROM events AS event
+ CROSS JOIN LATERAL jsonb_array_elements(event.section_config -> 'sections') AS section
+ CROSS JOIN LATERAL jsonb_array_elements(section -> 'tiers') AS tier
+ WHERE event.id = $1;
+
 -- name: insert_search_words
 -- Only what is new, and in order: two who add the same words at the same time wait for each other, never in a circle.
 INSERT INTO search_words (word)
@@ -66,8 +76,10 @@ SELECT found.word
 
 -- name: lock_prices
 -- The venue stays as it is until the event is made: its prices were judged, and its name is in the event's search_text.
-SELECT ARRAY(SELECT DISTINCT (section ->> 'price')::numeric
-               FROM jsonb_array_elements(section_config -> 'sections') AS section)
+SELECT ARRAY(SELECT DISTINCT (priced ->> 'price')::numeric
+               FROM jsonb_array_elements(section_config -> 'sections') AS section
+              CROSS JOIN LATERAL jsonb_array_elements(jsonb_build_array(section) || coalesce(section -> 'tiers', '[]'))
+                    AS priced)
   FROM venues
  WHERE id = $1
    FOR SHARE;
@@ -76,7 +88,9 @@ SELECT ARRAY(SELECT DISTINCT (section ->> 'price')::numeric
 -- What an update is judged by; nobody else updates it meanwhile.
 SELECT event.venue_id, event.name, event.artist, event.category, event.description, event.event_date, event.on_sale_date,
        event.off_sale_date, event.ticket_limit, event.currency, event.high_demand, event.status, event.version,
-       event.on_sale_date <= now() AS has_begun
+       event.presale_date, event.fee_rate, event.tax_rate, event.refund_until, event.refund_fee_rate, event.transfers,
+       event.resales, event.rotating_codes, event.on_sale_date <= now() AS has_begun,
+       coalesce(event.presale_date, event.on_sale_date) <= now() AS has_sold
   FROM events AS event
  WHERE event.id = $1
    FOR NO KEY UPDATE;
@@ -84,7 +98,8 @@ SELECT event.venue_id, event.name, event.artist, event.category, event.descripti
 -- name: update_event
 UPDATE events AS event
    SET name = $2::text, artist = $3::text, category = $4, description = $5, event_date = $6, on_sale_date = $7,
-       off_sale_date = $8, ticket_limit = $9, high_demand = $10,
+       off_sale_date = $8, ticket_limit = $9, high_demand = $10, presale_date = $11, fee_rate = $12, tax_rate = $13,
+       refund_until = $14, refund_fee_rate = $15, transfers = $16, resales = $17, rotating_codes = $18,
        version = event.version + 1, updated_at = now(),
        search_text = searchable($2::text || ' ' || $3::text) || E'\n' || searchable(venue.name || ' ' || venue.city)
   FROM venues AS venue

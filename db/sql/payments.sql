@@ -45,7 +45,9 @@ UPDATE payments p
   FROM (SELECT p.event_id, p.order_id, o.status AS order_status, extract(epoch FROM now() - o.created_at)::float8 AS age_seconds
           FROM payments p
           JOIN orders o ON o.event_id = p.event_id AND o.id = p.order_id
-         WHERE (o.status IN ('pending', 'voiding', 'refunding') OR (o.status = 'completed' AND p.status = 'authorized'))
+         WHERE (o.status IN ('pending', 'voiding')
+                -- Sold, and the money not taken yet: due also where it goes back, because not all of it need to.
+                OR (o.status IN ('completed', 'refunding', 'refunded') AND p.status = 'authorized'))
            AND p.touched_at < now() - make_interval(secs => $1)
          ORDER BY p.touched_at
          LIMIT $2
@@ -54,10 +56,30 @@ UPDATE payments p
 RETURNING p.event_id, p.order_id, p.provider_key, p.intent_id, p.amount, p.currency, p.payment_method, p.status,
           silent.order_status, silent.age_seconds;
 
+-- name: take_silent_refunds
+-- Claimed like payments.
+UPDATE refunds r
+   SET touched_at = now()
+  FROM (SELECT r.event_id, r.id, p.intent_id
+          FROM refunds r
+          JOIN payments p ON p.event_id = r.event_id AND p.order_id = r.order_id
+         WHERE r.status = 'requested' AND r.touched_at < now() - make_interval(secs => $1)
+         ORDER BY r.touched_at
+         LIMIT $2
+           FOR UPDATE OF r SKIP LOCKED) AS silent
+ WHERE r.event_id = silent.event_id AND r.id = silent.id
+RETURNING r.event_id, r.order_id, r.id AS refund_id, r.provider_key, silent.intent_id, r.amount, r.currency;
+
 -- name: find_by_intents
-SELECT p.event_id, p.order_id, p.intent_id, p.amount, p.currency, p.provider_key, p.status, o.status AS order_status
+-- What has been refunded for so long that the provider's list must show it, and what it may show or not.
+SELECT p.event_id, p.order_id, p.intent_id, p.amount, p.currency, p.provider_key, p.status, o.status AS order_status,
+       coalesce(r.refunded, 0) AS refunded, coalesce(r.going_back, 0) AS going_back
   FROM payments p
   JOIN orders o ON o.event_id = p.event_id AND o.id = p.order_id
+  LEFT JOIN LATERAL (
+       SELECT sum(amount) FILTER (WHERE settled) AS refunded, sum(amount) FILTER (WHERE NOT settled) AS going_back
+         FROM (SELECT amount, refunded_at IS NOT NULL AND refunded_at < now() - make_interval(secs => $2) AS settled
+                 FROM refunds WHERE event_id = p.event_id AND order_id = p.order_id) AS each) AS r ON true
  WHERE p.intent_id = ANY($1::text[]);
 
 -- name: record_break

@@ -6,13 +6,14 @@
 SET LOCAL statement_timeout = '120s';
 
 -- name: find_inventory
-SELECT event.id, event.name, event.currency, inventory.capacity, inventory.ledger_seq, now() AS read_at
+SELECT event.id, event.name, event.currency, event.status, inventory.capacity, inventory.ledger_seq,
+       inventory.cancelled_at IS NOT NULL AS is_fenced_off, now() AS read_at
   FROM event_inventory AS inventory
   JOIN events AS event ON event.id = inventory.event_id
  WHERE inventory.event_id = $1;
 
 -- name: list_seats
-SELECT id, seat_index, status, hold_id, held_until, order_id, fence
+SELECT id, seat_index, status, hold_id, held_until, order_id, fence, resale_id
   FROM seats
  WHERE event_id = $1
  ORDER BY seat_index;
@@ -29,12 +30,12 @@ SELECT id, seat_ids, fences, status, held_until
  WHERE event_id = $1;
 
 -- name: list_orders
-SELECT id, hold_id, user_id, status, total_amount, currency
+SELECT id, hold_id, user_id, status, total_amount, currency, completed_at
   FROM orders
  WHERE event_id = $1;
 
 -- name: list_items
-SELECT order_id, seat_id, price, live
+SELECT order_id, seat_id, price, live, fee, tax, refund_id
   FROM order_items
  WHERE event_id = $1;
 
@@ -43,9 +44,30 @@ SELECT id, order_id, seat_id, status
   FROM tickets
  WHERE event_id = $1;
 
+-- name: list_resales
+SELECT r.id, r.order_id, r.seat_id, r.status, r.price, f.kind AS refund_kind, f.amount AS refund_amount
+  FROM resales AS r
+  LEFT JOIN refunds AS f ON f.event_id = r.event_id AND f.id = r.refund_id
+ WHERE r.event_id = $1;
+
 -- name: list_payments
 SELECT order_id, status, intent_id, amount, currency, touched_at
   FROM payments
+ WHERE event_id = $1;
+
+-- name: list_refunds
+SELECT id, order_id, kind, ticket_ids, amount, fee_kept, currency, status
+  FROM refunds
+ WHERE event_id = $1;
+
+-- name: list_money
+SELECT order_id, debit, credit, amount, currency
+  FROM money_ledger
+ WHERE event_id = $1;
+
+-- name: find_cancellation
+SELECT cancelled_at, finished_at
+  FROM cancellations
  WHERE event_id = $1;
 
 -- name: list_owners

@@ -1,10 +1,11 @@
 -- What the engine reads and writes of one event, in one transaction, each statement once per batch.
 
 -- name: lock_event
--- The fence: whoever has this record has the event. Everything below is read after it and is therefore the truth.
+-- The fence: whoever has this record has the event. Everything below is read after it and is therefore the truth. So are the
+-- columns of this record; those of the event may be older, if somebody else had the fence when we asked for it.
 SELECT i.ledger_seq, i.waiting_count, i.waiting_serial, e.on_sale_date, e.off_sale_date, e.presale_date, e.event_date,
-       e.status = 'cancelled' AS cancelled, e.high_demand, e.ticket_limit, e.currency, e.fee_rate, e.tax_rate,
-       e.refund_until, e.refund_fee_rate, e.transfers, e.resales, now() AS now
+       i.cancelled_at IS NOT NULL OR e.status = 'cancelled' AS cancelled, e.high_demand, e.ticket_limit, e.currency,
+       e.fee_rate, e.tax_rate, e.refund_until, e.refund_fee_rate, e.transfers, e.resales, now() AS now
   FROM event_inventory i
   JOIN events e ON e.id = i.event_id
  WHERE i.event_id = $1
@@ -109,6 +110,29 @@ UPDATE seats s
   FROM unnest($2::uuid[], $3::numeric[]) AS c (id, price)
  WHERE s.event_id = $1 AND s.id = c.id;
 
+-- name: keep_prices_of_holds
+-- Before prices change: a live hold that is older than its column of prices costs what its seats cost, so it is written
+-- down what that was. Of any other event this finds nothing, by an index.
+UPDATE holds h
+   SET prices = (SELECT array_agg(s.price ORDER BY p.position)
+                   FROM unnest(h.seat_ids) WITH ORDINALITY AS p (seat_id, position)
+                   JOIN seats s ON s.event_id = h.event_id AND s.id = p.seat_id)
+ WHERE h.event_id = $1 AND h.prices IS NULL AND h.status IN ('active', 'paying');
+
+-- name: follow_prices
+-- What the catalogue shows: of the seats that may still be sold, or of all where there are none. Of a seat that its owner
+-- offers to others, what it usually costs. The version goes up, so that whoever keeps the prices and has not heard of the
+-- change sees that they are no longer these.
+UPDATE events e
+   SET price_min = p.low, price_max = p.high, version = e.version + 1, updated_at = now()
+  FROM (SELECT coalesce(min(usual) FILTER (WHERE status <> 'sold'), min(usual)) AS low,
+               coalesce(max(usual) FILTER (WHERE status <> 'sold'), max(usual)) AS high
+          FROM (SELECT s.status, coalesce(r.usual_price, s.price) AS usual
+                  FROM seats s
+                  LEFT JOIN resales r ON r.event_id = s.event_id AND r.id = s.resale_id
+                 WHERE s.event_id = $1) AS seat) AS p
+ WHERE e.id = $1;
+
 -- name: insert_holds
 -- Arrays of arrays must be rectangular, so each hold's seats travel as one text literal and become an array here.
 INSERT INTO holds (event_id, id, user_id, seat_ids, fences, total, status, held_until, reserved_until, request_hash, prices,
@@ -127,17 +151,19 @@ UPDATE holds h
  WHERE h.event_id = $1 AND h.id = c.id;
 
 -- name: insert_orders
--- An order and its one payment are born together.
+-- An order and its one payment are born together. One that costs nothing is completed from its first moment.
 WITH born AS (
     SELECT *
       FROM unnest($3::uuid[], $4::uuid[], $5::uuid[], $6::text[], $7::numeric[], $8::text[], $9::text[], $10::text[],
-                  $11::uuid[], $12::text[], $13::text[], $14::text[], $15::text[], $16::uuid[])
+                  $11::uuid[], $12::text[], $13::text[], $14::text[], $15::text[], $16::uuid[], $17::text[],
+                  $18::timestamptz[])
            AS o (id, user_id, hold_id, status, total, currency, request_hash, reply_to, correlation_id,
-                 provider_key, payment_status, payment_method, kind, code_id)
+                 provider_key, payment_status, payment_method, kind, code_id, answer, completed_at)
 ), new_orders AS (
     INSERT INTO orders (event_id, id, user_id, hold_id, status, total_amount, currency, request_hash, reply_to,
-                        correlation_id, kind, code_id, created_at)
-    SELECT $1, id, user_id, hold_id, status, total, currency, request_hash, reply_to, correlation_id, kind, code_id, $2
+                        correlation_id, kind, code_id, answer, completed_at, created_at)
+    SELECT $1, id, user_id, hold_id, status, total, currency, request_hash, reply_to, correlation_id, kind, code_id, answer,
+           completed_at, $2
       FROM born
 )
 INSERT INTO payments (event_id, order_id, provider_key, status, amount, currency, payment_method)
@@ -154,6 +180,8 @@ WITH changed AS (
        SET status = c.payment_status, intent_id = coalesce(c.intent_id, p.intent_id), touched_at = now()
       FROM changed c
      WHERE p.event_id = $1 AND p.order_id = c.id AND p.status <> c.payment_status
+       -- The payment stage captures without the fence: what it has written since we looked stays.
+       AND NOT (p.status = 'captured' AND c.payment_status = 'authorized')
 )
 UPDATE orders o
    SET status = c.status, ended_because = c.ended_because, answer = c.answer, completed_at = c.completed_at,

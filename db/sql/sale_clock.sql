@@ -1,9 +1,9 @@
 -- name: find_open_sales
 -- The events that may have a queue of their own, those expecting a crowd first, because the number of queues is bounded.
--- The dates decide, not the status: a status is only what the catalogue shows.
+-- The dates decide, not the status: a status is only what the catalogue shows, and of an event in presale that it is upcoming.
 SELECT id
   FROM events
- WHERE on_sale_date <= now() AND now() < off_sale_date
+ WHERE (on_sale_date <= now() OR presale_date <= now()) AND now() < off_sale_date
    AND status NOT IN ('cancelled', 'completed')
  ORDER BY high_demand DESC, on_sale_date DESC, id
  LIMIT $1;

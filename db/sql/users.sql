@@ -38,3 +38,29 @@ SELECT id, email, name, role, created_at
   FROM users
  WHERE role = 'admin'
  ORDER BY created_at, id;
+
+-- name: lock_user_by_email
+SELECT id, email, name, role, created_at
+  FROM users
+ WHERE email = $1
+   FOR UPDATE;
+
+-- name: make_scanner
+-- Somebody may have registered with that address since we looked; an administrator stays one.
+INSERT INTO users AS u (id, email, password_hash, name, role)
+VALUES ($1, $2, $3, $4, 'scanner')
+    ON CONFLICT (email) DO UPDATE
+   SET role = CASE u.role WHEN 'admin' THEN 'admin' ELSE 'scanner' END, updated_at = now()
+RETURNING id, email, name, role, created_at;
+
+-- name: end_scanner
+UPDATE users
+   SET role = 'user', updated_at = now()
+ WHERE id = $1 AND role = 'scanner'
+RETURNING id, email, name, role, created_at;
+
+-- name: list_scanners
+SELECT id, email, name, role, created_at
+  FROM users
+ WHERE role = 'scanner'
+ ORDER BY created_at, id;

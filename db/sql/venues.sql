@@ -15,7 +15,8 @@ SELECT found.word
     ON CONFLICT DO NOTHING;
 
 -- name: lock_venue
-SELECT version
+-- What an update is judged by, and how it was before.
+SELECT version, name, address, city, country, time_zone, latitude, longitude, section_config
   FROM venues
  WHERE id = $1
    FOR NO KEY UPDATE;

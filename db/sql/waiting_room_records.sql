@@ -62,6 +62,13 @@ UPDATE waiting_rooms
    SET revelation = $2, updated_at = now()
  WHERE event_id = $1 AND revelation IS NULL;
 
+-- name: lock_terms
+-- What the operator wants until now; nobody else changes it meanwhile.
+SELECT capacity, rate_per_second, challenge, demotion, wanted_phase, wanted_because
+  FROM waiting_rooms
+ WHERE event_id = $1
+   FOR NO KEY UPDATE;
+
 -- name: want_phase
 UPDATE waiting_rooms
    SET wanted_phase = $2, wanted_because = $3, updated_at = now(), version = version + 1

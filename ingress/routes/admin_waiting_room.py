@@ -8,7 +8,7 @@ from pydantic import AwareDatetime, Field
 from sanic import Blueprint, HTTPResponse, Request
 
 from contracts.beacon import BeaconSource
-from contracts.ids import EventId
+from contracts.ids import EventId, UserId
 from contracts.rejections import RejectionCode
 from contracts.value import Value
 from contracts.waiting_line import Snapshot
@@ -109,7 +109,7 @@ async def show_room(request: Request, event_id: UUID) -> HTTPResponse:
 async def set_room_terms(request: Request, event_id: UUID) -> HTTPResponse:
     """How many come in, and what is asked of them at the door: send all of it, and the ETag you have seen in If-Match. It is
     in force within seconds; who is in stays in."""
-    await admitted_admin(request, Bucket.OTHER)
+    asker = await admitted_admin(request, Bucket.OTHER)
     expected = expected_version(request)
     wanted = read_json(request, TermsRequest)
     refused = await set_terms(
@@ -120,6 +120,7 @@ async def set_room_terms(request: Request, event_id: UUID) -> HTTPResponse:
         challenge=wanted.challenge,
         demotion=wanted.demotion,
         if_version=expected,
+        by=asker.user_id,
     )
     _require_changed(refused)
     return await _state(resources_of(request), EventId(event_id))
@@ -149,11 +150,11 @@ _PHASE = operation(
 async def open_room(request: Request, event_id: UUID) -> HTTPResponse:
     """Let people in: from now on, if the event has no waiting room yet; again, after a pause. Nobody reserves seats of this
     event any more who has not been let in."""
-    await admitted_admin(request, Bucket.OTHER)
+    asker = await admitted_admin(request, Bucket.OTHER)
     wanted = read_json(request, PhaseRequest)
     event, resources = EventId(event_id), resources_of(request)
-    await _made_room(resources, event)
-    return await _ask_for(resources, event, Phase.OPEN, wanted.because)
+    await _made_room(resources, event, asker.user_id)
+    return await _ask_for(resources, event, Phase.OPEN, wanted.because, asker.user_id)
 
 
 @admin_waiting_room.post("/pause")
@@ -185,17 +186,19 @@ async def end_room(request: Request, event_id: UUID) -> HTTPResponse:
 
 
 async def _change_phase(request: Request, event: EventId, phase: WantedPhase) -> HTTPResponse:
-    await admitted_admin(request, Bucket.OTHER)
+    asker = await admitted_admin(request, Bucket.OTHER)
     wanted = read_json(request, PhaseRequest)
-    return await _ask_for(resources_of(request), event, phase, wanted.because)
+    return await _ask_for(resources_of(request), event, phase, wanted.because, asker.user_id)
 
 
-async def _ask_for(resources: IngressResources, event: EventId, phase: WantedPhase, because: str) -> HTTPResponse:
-    _require_changed(await want_phase(resources.pool, event, phase, because))
+async def _ask_for(
+    resources: IngressResources, event: EventId, phase: WantedPhase, because: str, by: UserId
+) -> HTTPResponse:
+    _require_changed(await want_phase(resources.pool, event, phase, because, by=by))
     return await _state(resources, event)
 
 
-async def _made_room(resources: IngressResources, event: EventId) -> RoomRecord:
+async def _made_room(resources: IngressResources, event: EventId, by: UserId) -> RoomRecord:
     """The event's room, made now if it has none; raises Refusal."""
     settings = resources.settings
     terms = NewRoomTerms(
@@ -206,7 +209,7 @@ async def _made_room(resources: IngressResources, event: EventId) -> RoomRecord:
         public_keys=resources.room_desk.tokens.keys.public_keys,
     )
     before = await find_room(resources.pool, event)
-    room = before or await make_room(resources.pool, event, terms)
+    room = before or await make_room(resources.pool, event, terms, by=by)
     if room is None:
         is_known = await find_details(resources.pool, event) is not None
         raise Refusal(problem(ProblemCode.NOT_ON_SALE if is_known else RejectionCode.EVENT_UNKNOWN))

@@ -1,6 +1,5 @@
 """How does somebody get an account and a session?"""
 
-import re
 from http import HTTPStatus
 from typing import Annotated
 
@@ -16,24 +15,12 @@ from ingress.request_body import RequestModel, read_json
 from ingress.resources import IngressResources, resources_of
 from ingress.responses import ProblemCode, empty_response, json_response, problem
 from ingress.security_headers import is_https
+from ingress.texts import EmailAddress
 
 auth = Blueprint("auth", url_prefix="/api/auth")
 
-# What browsers take for an address: https://html.spec.whatwg.org/multipage/input.html#email-state-(type=email)
-_EMAIL = re.compile(r"[a-z0-9.!#$%&'*+/=?^_`{|}~-]+@[a-z0-9-]+(\.[a-z0-9-]+)+")
-EMAIL_MAX_LENGTH = 254
-# The same for the documentation: of either case, and with the blanks that are taken off.
-_EMAIL_PATTERN = r"^\s*[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+\s*$"
-
 _SETS_THE_COOKIE = {"Set-Cookie": "The session, HttpOnly; send it back with every request."}
 _ANN = {"email": "ann@example.org", "password": "correct horse"}
-
-
-def _normalised_email(text: str) -> str:
-    email = text.strip().lower()
-    if len(email) > EMAIL_MAX_LENGTH or not _EMAIL.fullmatch(email):
-        raise ValueError("not an e-mail address")
-    return email
 
 
 def _hashable_password(password: str) -> str:
@@ -49,15 +36,18 @@ def _stripped_name(text: str) -> str:
     return name
 
 
+NewPassword = Annotated[
+    str,
+    Field(min_length=8, description=f"at most {PASSWORD_MAX_BYTES} bytes in UTF-8"),
+    AfterValidator(_hashable_password),
+]
+
+
 class RegisterRequest(RequestModel):
     """A new account."""
 
-    email: Annotated[str, Field(json_schema_extra={"pattern": _EMAIL_PATTERN}), AfterValidator(_normalised_email)]
-    password: Annotated[
-        str,
-        Field(min_length=8, repr=False, description=f"at most {PASSWORD_MAX_BYTES} bytes in UTF-8"),
-        AfterValidator(_hashable_password),
-    ]
+    email: EmailAddress
+    password: NewPassword = Field(repr=False)
     name: Annotated[str, Field(max_length=255, json_schema_extra={"pattern": r"\S"}), AfterValidator(_stripped_name)]
 
 

@@ -14,8 +14,11 @@ from contracts.replies import (
     HoldExtended,
     OrderCompleted,
     PaymentActionNeeded,
+    PricesChanged,
     SeatsReleased,
     SeatsReserved,
+    SeatsReturned,
+    SeatsWithheld,
 )
 from db import command_outcomes
 from ingress.asking import Pending, pending
@@ -40,7 +43,14 @@ class OutcomeQuery(QueryModel):
     bucket=Bucket.OTHER,
     query=OutcomeQuery,
     answers={
-        HTTPStatus.OK: (SeatsReleased, HoldExtended, PaymentActionNeeded),
+        HTTPStatus.OK: (
+            SeatsReleased,
+            HoldExtended,
+            PaymentActionNeeded,
+            SeatsWithheld,
+            SeatsReturned,
+            PricesChanged,
+        ),
         HTTPStatus.CREATED: (SeatsReserved, OrderCompleted),
         HTTPStatus.ACCEPTED: Pending,
     },

@@ -22,7 +22,7 @@ from sanic import Blueprint, HTTPResponse, Request
 
 from contracts.ids import EventId
 from contracts.rejections import RejectionCode
-from contracts.value import Value
+from contracts.value import Share, Value
 from db.catalogue import EventCard, EventDetails, Near, Place, Sort, Wanted, find_details, find_page
 from db.events import TICKET_LIMIT_DEFAULT, EventNotUpdated, EventStatus, EventTerms, record_event, update_event
 from db.read_cache import Document
@@ -74,6 +74,14 @@ _TIME: TypeAdapter[datetime] = TypeAdapter(AwareDatetime)
 CalendarTime = Annotated[AwareDatetime, BeforeValidator(_written_as_time), AfterValidator(_within_the_calendar)]
 Category = Annotated[str, Field(max_length=50), AfterValidator(one_line), AfterValidator(str.lower)]
 Price = Annotated[Decimal, Field(ge=0, max_digits=10, decimal_places=2)]
+
+Rate = Annotated[Share, Field(ge=0, lt=1)]
+
+# What people have bought on, by the field: it can still be changed in their favour.
+_WORSE = {
+    "refund_until": "people have bought: it can only become later",
+    "refund_fee_rate": "people have bought: it can only become lower",
+}
 
 _NEAR = r"^-?\d{1,2}(\.\d{1,9})?,-?\d{1,3}(\.\d{1,9})?$"
 
@@ -161,6 +169,20 @@ class EventRequest(RequestModel):
     )
     currency: Annotated[str, Field(pattern="^[A-Z]{3}$")] = "EUR"
     high_demand: bool = Field(False, description="whether a crowd is expected")
+    presale_date: CalendarTime | None = Field(
+        None, description="from then on whoever has a code that opens the presale may have seats; before onSaleDate"
+    )
+    fee_rate: Rate = Field(Decimal(0), description="the share of a price without its tax that is a fee; below 1")
+    tax_rate: Rate = Field(Decimal(0), description="0.19: a price is what it would be without tax, times 1.19; below 1")
+    refund_until: CalendarTime | None = Field(
+        None, description="until then buyers may give tickets back by themselves; null: never. Not after eventDate"
+    )
+    refund_fee_rate: Annotated[Share, Field(ge=0, le=1)] = Field(
+        Decimal(0), description="the share of the price that is kept when a buyer gives a ticket back"
+    )
+    transfers: bool = Field(True, description="whether buyers may pass tickets on to other accounts")
+    resales: bool = Field(True, description="whether buyers may offer tickets to others, for what they cost or less")
+    rotating_codes: bool = Field(False, description="whether the code of a ticket changes every few seconds")
 
     @field_validator("on_sale_date")
     @classmethod
@@ -176,6 +198,22 @@ class EventRequest(RequestModel):
         if off_sale_date is not None and begins is not None and not off_sale_date > begins:
             raise ValueError("must be after onSaleDate")
         return off_sale_date
+
+    @field_validator("presale_date")
+    @classmethod
+    def _before_the_sale(cls, presale_date: datetime | None, info: ValidationInfo) -> datetime | None:
+        begins = info.data.get("on_sale_date")
+        if presale_date is not None and begins is not None and not presale_date < begins:
+            raise ValueError("must be before onSaleDate")
+        return presale_date
+
+    @field_validator("refund_until")
+    @classmethod
+    def _not_after_the_show(cls, refund_until: datetime | None, info: ValidationInfo) -> datetime | None:
+        shows = info.data.get("event_date")
+        if refund_until is not None and shows is not None and refund_until > shows:
+            raise ValueError("must not be after eventDate")
+        return refund_until
 
     def terms(self) -> EventTerms:
         """The same for the database."""
@@ -283,7 +321,9 @@ async def create_event(request: Request) -> HTTPResponse:
     made = creation(request, user_id=asker.user_id, route="create_event")
     event_id = EventId(made.id)
     resources = resources_of(request)
-    recorded = await record_event(resources.pool, event_id, wanted.terms(), request_hash=made.request_hash)
+    recorded = await record_event(
+        resources.pool, event_id, wanted.terms(), by=asker.user_id, request_hash=made.request_hash
+    )
     if recorded == "key_reused":
         return problem(RejectionCode.IDEMPOTENCY_KEY_REUSED)
     if recorded == "venue_unknown":
@@ -308,12 +348,15 @@ async def create_event(request: Request) -> HTTPResponse:
 )
 async def replace_event(request: Request, event_id: UUID) -> HTTPResponse:
     """Change an event: send the whole of it, and the ETag you have seen in If-Match. Its venue and its currency stay, its
-    onSaleDate too once the sale has begun, and nothing of a completed or cancelled event can be changed."""
-    await admitted_admin(request, Bucket.OTHER)
+    onSaleDate too once the sale has begun. Once it, or a presale, has begun, presaleDate, feeRate and taxRate stay, and
+    refundUntil and refundFeeRate change in the buyers' favour only. Nothing of a completed or cancelled event can be changed."""
+    asker = await admitted_admin(request, Bucket.OTHER)
     expected = expected_version(request)
     wanted = read_json(request, EventRequest)
     resources = resources_of(request)
-    refused = await update_event(resources.pool, EventId(event_id), wanted.terms(), if_version=expected)
+    refused = await update_event(
+        resources.pool, EventId(event_id), wanted.terms(), by=asker.user_id, if_version=expected
+    )
     if refused is not None:
         return _not_updated(refused)
     await resources.read_cache.forget_all()
@@ -336,6 +379,7 @@ def _not_updated(refused: EventNotUpdated) -> HTTPResponse:
     if refused.reason == "changed_meanwhile":
         return problem(ProblemCode.CHANGED_MEANWHILE)
     errors = [{"pointer": f"/{to_camel(name)}", "message": "can no longer be changed"} for name in refused.fields]
+    errors += [{"pointer": f"/{to_camel(name)}", "message": _WORSE[name]} for name in refused.worse]
     return problem(ProblemCode.NOT_CHANGEABLE, errors=errors)
 
 

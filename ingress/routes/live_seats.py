@@ -30,7 +30,8 @@ from ingress.seat_views import WatchedEvent
 
 live_seats = Blueprint("live_seats", url_prefix="/api/events/<event_id:uuid>")
 
-MAP_SECONDS, MAP_STALE_SECONDS = 60, 3600
+# Prices are in it, and nobody tells a browser that one has changed.
+MAP_SECONDS, MAP_STALE_SECONDS = 10, 60
 LIST_SECONDS = AVAILABILITY_SECONDS = 1
 
 STREAM_REFUSALS = (
@@ -98,7 +99,8 @@ async def list_seats(request: Request, event_id: UUID) -> HTTPResponse:
     cached=True,
 )
 async def show_map(request: Request, event_id: UUID) -> HTTPResponse:
-    """The house: its sections, rows and seats, their prices and where they are. It stays as it is while the event sells."""
+    """The house: its sections, rows and seats, their prices and where they are. It stays as it is while the event sells,
+    unless its organiser changes prices or an owner resells a seat: ask again with its ETag."""
     admit_reader(request)
     document = await (await _watched(request, event_id)).map()
     return cached_json(

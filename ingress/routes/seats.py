@@ -7,7 +7,15 @@ from uuid import UUID
 from pydantic import Field, model_validator
 from sanic import Blueprint, HTTPResponse, Request
 
-from contracts.commands import SEATS_PER_COMMAND_MAX, BestAvailable, ExtendHold, ReleaseSeats, ReserveSeats
+from contracts.commands import (
+    CODE_LENGTH_MAX,
+    SEATS_PER_COMMAND_MAX,
+    BestAvailable,
+    ExtendHold,
+    ReleaseSeats,
+    ReserveSeats,
+)
+from contracts.house import TIER_NAME_LENGTH_MAX
 from contracts.ids import EventId, SeatId
 from contracts.rejections import RejectionCode
 from contracts.replies import HoldExtended, Rejected, SeatsReleased, SeatsReserved
@@ -51,6 +59,12 @@ class ReserveRequest(RequestModel):
         tuple[UUID, ...], Field(max_length=SEATS_PER_COMMAND_MAX, json_schema_extra={"uniqueItems": True})
     ] = ()
     best_available: BestAvailableRequest | None = None
+    tiers: Annotated[
+        tuple[Annotated[str, Field(max_length=TIER_NAME_LENGTH_MAX)], ...], Field(max_length=SEATS_PER_COMMAND_MAX)
+    ] = Field((), description='the price tier of each seat, in their order; "" for the usual price, as without tiers')
+    code: Annotated[str, Field(max_length=CODE_LENGTH_MAX)] = Field(
+        "", description="opens a presale, or makes the seats cheaper"
+    )
 
     @model_validator(mode="after")
     def _one_of_the_two(self) -> Self:
@@ -58,6 +72,9 @@ class ReserveRequest(RequestModel):
             raise ValueError("give seatIds or bestAvailable, one of the two")
         if len(set(self.seat_ids)) != len(self.seat_ids):
             raise ValueError("a seat is named twice")
+        seat_count = self.best_available.count if self.best_available is not None else len(self.seat_ids)
+        if self.tiers and len(self.tiers) != seat_count:
+            raise ValueError("tiers names one tier for each seat, or there are none")
         return self
 
 
@@ -86,6 +103,10 @@ class HoldRequest(RequestModel):
         RejectionCode.NOT_ENOUGH_SEATS,
         RejectionCode.TICKET_LIMIT_EXCEEDED,
         RejectionCode.TOO_MANY_HOLDS,
+        RejectionCode.TIER_UNKNOWN,
+        RejectionCode.CODE_NEEDED,
+        RejectionCode.CODE_UNKNOWN,
+        RejectionCode.CODE_USED_UP,
     ),
     asks=True,
     examples={
@@ -93,6 +114,12 @@ class HoldRequest(RequestModel):
         "these two": {
             "eventId": _AN_EVENT,
             "seatIds": ["3f0c1d2e-5b6a-4c7d-8e9f-0a1b2c3d4e5f", "4a1d2e3f-6c7b-4d8e-9fa0-1b2c3d4e5f60"],
+        },
+        "a student's and a usual one, in the presale": {
+            "eventId": _AN_EVENT,
+            "bestAvailable": {"count": 2, "section": "Stalls"},
+            "tiers": ["Student", ""],
+            "code": "FANS-34HK-9QRT-AAX7",
         },
     },
 )
@@ -109,6 +136,8 @@ async def reserve_seats(request: Request) -> HTTPResponse:
         event_id=EventId(wanted.event_id),
         seat_ids=tuple(map(SeatId, wanted.seat_ids)),
         best_available=_best_available(wanted.best_available),
+        tiers=wanted.tiers,
+        code=wanted.code,
         **ask_fields(request, user_id=asker.user_id, route="reserve", deadline_seconds=deadline_seconds),
     )
     return await answer(

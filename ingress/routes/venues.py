@@ -204,7 +204,9 @@ async def create_venue(request: Request) -> HTTPResponse:
     made = creation(request, user_id=asker.user_id, route="create_venue")
     venue_id = VenueId(made.id)
     resources = resources_of(request)
-    refused = await record_venue(resources.pool, venue_id, wanted.terms(), request_hash=made.request_hash)
+    refused = await record_venue(
+        resources.pool, venue_id, wanted.terms(), by=asker.user_id, request_hash=made.request_hash
+    )
     if refused == "key_reused":
         return problem(RejectionCode.IDEMPOTENCY_KEY_REUSED)
     await resources.read_cache.forget_all()
@@ -226,11 +228,13 @@ async def create_venue(request: Request) -> HTTPResponse:
 async def replace_venue(request: Request, venue_id: UUID) -> HTTPResponse:
     """Change a venue: send the whole of it, and the ETag you have seen in If-Match. Events that are there keep the seats
     they were made with."""
-    await admitted_admin(request, Bucket.OTHER)
+    asker = await admitted_admin(request, Bucket.OTHER)
     expected = expected_version(request)
     wanted = read_json(request, VenueRequest)
     resources = resources_of(request)
-    refused = await update_venue(resources.pool, VenueId(venue_id), wanted.terms(), if_version=expected)
+    refused = await update_venue(
+        resources.pool, VenueId(venue_id), wanted.terms(), by=asker.user_id, if_version=expected
+    )
     if refused == "changed_meanwhile":
         return problem(ProblemCode.CHANGED_MEANWHILE)
     document = _document(await find_venue(resources.pool, VenueId(venue_id))) if refused is None else None

@@ -2,8 +2,9 @@
 
 import asyncio
 import re
+from collections.abc import Iterable
 from http import HTTPStatus
-from itertools import count, islice
+from itertools import count, dropwhile, islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -96,12 +97,11 @@ async def create_or_list_refunds(request: HttpRequest) -> HTTPResponse:
     """POST gives money back, GET lists what was given back, newest first."""
     if request.method == "POST":
         return await _change(request, "refund", None)
-    of_intent = request.args.get("payment_intent")
-    newest_first = reversed(_simulator(request).provider.refunds.values())
-    wanted = (refund for refund in newest_first if of_intent in (None, refund.payment_intent))
-    found = [refunds.as_json(refund) for refund in islice(wanted, PAGE_MAX + 1)]
-    page = answers.page("/v1/refunds", found[:PAGE_MAX], has_more=len(found) > PAGE_MAX)
-    return await _look(request, "list", page, {})
+    provider = _simulator(request).provider
+    of_intent = provider.intents.get(request.args.get("payment_intent", ""))
+    return await _look(
+        request, "list", _page_of_refunds(request, provider), of_intent.metadata if of_intent is not None else {}
+    )
 
 
 async def get_refund(request: HttpRequest, refund_id: str) -> HTTPResponse:
@@ -149,6 +149,24 @@ def _page_of_intents(request: HttpRequest, provider: Provider) -> Answer:
     older = provider.intents_between(since=since, until=until, starting_after=starting_after)
     found = [intents.as_json(intent, with_charge=with_charge) for intent in islice(older, limit + 1)]
     return answers.page("/v1/payment_intents", found[:limit], has_more=len(found) > limit)
+
+
+def _page_of_refunds(request: HttpRequest, provider: Provider) -> Answer:
+    of_intent, starting_after = request.args.get("payment_intent"), request.args.get("starting_after")
+    if starting_after is not None and starting_after not in provider.refunds:
+        return answers.missing("refund", starting_after)
+    try:
+        limit = int(request.args.get("limit", PAGE_DEFAULT))
+    except ValueError:
+        return answers.invalid("Invalid integer", code="parameter_invalid_integer")
+    if not 1 <= limit <= PAGE_MAX:
+        return answers.invalid(f"limit must be from 1 to {PAGE_MAX}", param="limit")
+    newest_first: Iterable[refunds.Refund] = reversed(provider.refunds.values())
+    if starting_after is not None:
+        newest_first = islice(dropwhile(lambda refund: refund.id != starting_after, newest_first), 1, None)
+    wanted = (refund for refund in newest_first if of_intent in (None, refund.payment_intent))
+    found = [refunds.as_json(refund) for refund in islice(wanted, limit + 1)]
+    return answers.page("/v1/refunds", found[:limit], has_more=len(found) > limit)
 
 
 def _created_range(request: HttpRequest) -> tuple[int | None, int | None]:

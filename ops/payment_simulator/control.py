@@ -21,6 +21,8 @@ def add_control_routes(app: Sanic[Any, Any]) -> None:
     app.add_route(clear_faults, "/control/faults", methods=["DELETE"])
     app.add_route(expire, "/control/expire/<intent_id:str>", methods=["POST"])
     app.add_route(complete_action, "/control/complete_action/<intent_id:str>", methods=["POST"])
+    app.add_route(fail_refund, "/control/fail_refund/<refund_id:str>", methods=["POST"])
+    app.add_route(forget_keys, "/control/keys", methods=["DELETE"])
     app.add_route(get_state, "/control/state", methods=["GET"])
     app.add_route(get_webhooks, "/control/webhooks", methods=["GET"])
 
@@ -61,6 +63,22 @@ async def complete_action(request: Request, intent_id: str) -> HTTPResponse:
     if intent is None or not await _simulator(request).complete_action(intent):
         return json({"error": "nothing was asked of that buyer"}, status=HTTPStatus.CONFLICT)
     return json({"status": intent.status})
+
+
+async def fail_refund(request: Request, refund_id: str) -> HTTPResponse:
+    """The buyer's bank sends the money back: it was accepted, and did not arrive."""
+    refund = _simulator(request).provider.refunds.get(refund_id)
+    if refund is None or not await _simulator(request).fail_refund(refund):
+        return json({"error": "no such refund"}, status=HTTPStatus.CONFLICT)
+    return json({"status": "failed"})
+
+
+async def forget_keys(request: Request) -> HTTPResponse:
+    """A day has passed: whoever asks again with an old key asks anew. (After a restart they are known again.)"""
+    answers = _simulator(request).provider.answers
+    forgotten = len(answers)
+    answers.clear()
+    return json({"forgotten": forgotten})
 
 
 async def get_state(request: Request) -> HTTPResponse:

@@ -1,7 +1,7 @@
 """How much of a payment may be given back?"""
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 from ops.payment_simulator.answers import Answer, invalid, yes
 from ops.payment_simulator.intents import Intent
@@ -9,7 +9,7 @@ from ops.payment_simulator.intents import Intent
 
 @dataclass(frozen=True, slots=True)
 class Refund:
-    """Money given back, in minor units; it never changes."""
+    """Money given back, in minor units; it never changes, unless the buyer's bank does not take it."""
 
     id: str
     created: int
@@ -19,6 +19,7 @@ class Refund:
     currency: str
     metadata: dict[str, str]
     reason: str | None = None
+    status: Literal["succeeded", "failed"] = "succeeded"
 
     def as_record(self) -> dict[str, Any]:
         return asdict(self)
@@ -51,6 +52,12 @@ def give_back(intent: Intent, amount: int | None, refund_id: str, terms: dict[st
     )
 
 
+def fail(intent: Intent, refund: Refund) -> Refund:
+    """The bank does not take it: the provider has the money again, and the refund is dead."""
+    intent.amount_refunded -= refund.amount
+    return replace(refund, status="failed")
+
+
 def as_answer(refund: Refund) -> Answer:
     """The refund as the answer to a request."""
     return yes(as_json(refund))
@@ -58,4 +65,4 @@ def as_answer(refund: Refund) -> Answer:
 
 def as_json(refund: Refund) -> dict[str, Any]:
     """The refund as the provider writes it."""
-    return {"object": "refund", "status": "succeeded", **refund.as_record()}
+    return {"object": "refund", **refund.as_record()}

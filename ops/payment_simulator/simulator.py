@@ -9,13 +9,14 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from ops.payment_simulator import answers, intents
+from ops.payment_simulator import answers, intents, refunds
 from ops.payment_simulator.answers import Answer
 from ops.payment_simulator.faults import BEFORE_EXECUTION, Fault, FaultScript, Operation
 from ops.payment_simulator.forms import Form, read_form
 from ops.payment_simulator.intents import Intent
 from ops.payment_simulator.operations import OPERATIONS, find_target
 from ops.payment_simulator.provider import Provider, Request, fingerprint
+from ops.payment_simulator.refunds import Refund
 
 
 class HangUp(Exception):
@@ -105,6 +106,13 @@ class Simulator:
         self._expire_in_time(intent)
         return await self._note("complete_action", intent)
 
+    async def fail_refund(self, refund: Refund) -> bool:
+        """The money did not arrive; False when it is known already."""
+        if refund.status == "failed":
+            return False
+        intent = self.provider.intents[refund.payment_intent]
+        return await self._note("fail_refund", intent, refunds.fail(intent, refund))
+
     async def close(self) -> None:
         for task in self._background:
             task.cancel()
@@ -164,9 +172,9 @@ class Simulator:
         await asyncio.sleep(seconds)
         await self.expire(intent)
 
-    async def _note(self, operation: str, intent: Intent) -> bool:
+    async def _note(self, operation: str, intent: Intent, refund: Refund | None = None) -> bool:
         nothing = answers.yes({})
-        self.provider.write_down(Request(operation, None, b""), nothing, intent=intent, refund=None)
+        self.provider.write_down(Request(operation, None, b""), nothing, intent=intent, refund=refund)
         await self.provider.journal.durable()
         return True
 

@@ -5,9 +5,9 @@ fits every check. What decides is who moves first:
 
 - The provider authorises before our order is completed. That a completed order was authorised must therefore be asked of
   the log as it is AFTER our snapshot; the log of before may not have heard of it yet.
-- Our order is completed before the provider captures, and refunding before it refunds. That captured money has its order
-  must therefore be asked of the log as it was BEFORE our snapshot; the log of after may hold captures of orders that were
-  pending, or not even made, in the snapshot.
+- Our order is completed before the provider captures, and our refund is written before the provider gives anything back.
+  That captured money has its order, and money that went back its refund, must therefore be asked of the log as it was BEFORE
+  our snapshot; the log of after may hold captures of orders that were pending, or not even made, in the snapshot.
 
 So the log is read twice, before and after; it only ever grows. With that no check can raise a false alarm, and none has to
 look away from orders that are in flight: money captured for an order that was still pending a moment later is a difference.
@@ -17,18 +17,16 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from functools import cached_property
 from uuid import UUID
 
 from contracts.ids import EventId
 from contracts.money import UnusableAmount, to_minor_units
-from db.proof import Books, OrderRecord
+from db.proof import Books, OrderRecord, RefundRecord
 from ops.payment_simulator.log_reader import IntentOnLog, MoneyLog
 from ops.proof.report import Check
 from ops.proof.sales import DEAD, SOLD_ONCE
-
-# Nothing may be set aside any longer for an order that has ended like this.
-ENDED = DEAD | {"refunded"}
 
 # The reconciler looks at a payment after half a minute of silence.
 CANCELLING_MAX = timedelta(minutes=2)
@@ -54,6 +52,27 @@ class MoneyTrail:
     def touched_at(self, order: OrderRecord) -> datetime:
         """When anything was last done about its payment; long ago when it has none."""
         return self._touched_at.get(order.id, datetime.min.replace(tzinfo=UTC))
+
+    @cached_property
+    def _refunds(self) -> dict[UUID, list[RefundRecord]]:
+        found: dict[UUID, list[RefundRecord]] = defaultdict(list)
+        for refund in self.books.refunds:
+            found[refund.order_id].append(refund)
+        return found
+
+    def is_all_back(self, order: OrderRecord) -> bool:
+        """Whether an order is refunded and nothing of it was kept."""
+        amount = sum((refund.amount for refund in self._refunds[order.id]), Decimal(0))
+        return order.status == "refunded" and amount == order.total_amount
+
+    def refunded_minor(self, order: OrderRecord) -> tuple[int, int]:
+        """What is back of it by our books, and what was ever asked for, that included; in minor units."""
+        done = asked = 0
+        for refund in self._refunds[order.id]:
+            minor = _to_minor(refund.amount, refund.currency) or 0
+            asked += minor
+            done += minor if refund.status == "refunded" else 0
+        return done, asked
 
     @property
     def intents_before(self) -> Collection[IntentOnLog]:
@@ -90,9 +109,15 @@ def find_money_without_order(trail: MoneyTrail) -> Iterator[str]:
 
 
 def find_orders_unpaid_at_provider(trail: MoneyTrail) -> Iterator[str]:
-    """An order that was ever completed has one payment that was captured, or waits to be, over its price."""
+    """An order that was ever completed has one payment that was captured, or waits to be, over its price. Of one that costs
+    nothing the provider knows nothing."""
     for order_id, order in trail.orders.items():
         if order.status not in SOLD_ONCE:
+            continue
+        if order.total_amount == 0:
+            yield from (
+                f"order {order_id} costs nothing, and there is {i.intent_id}" for i in trail.intents_after[order_id]
+            )
             continue
         paid = [intent for intent in trail.intents_after[order_id] if _is_paid(intent, order, trail)]
         if len(paid) != 1:
@@ -108,10 +133,10 @@ def _is_paid(intent: IntentOnLog, order: OrderRecord, trail: MoneyTrail) -> bool
         return True
     if intent.authorized_minor == 0:
         return False
-    # The authorisation was let go of. Before a refund that is how the money goes back; otherwise the bank took it back
-    # before we captured, and the order is about to be cancelled: that takes a moment, not minutes.
+    # The authorisation was let go of: the bank took it back before we captured, and the order is about to be cancelled, which
+    # takes a moment, not minutes. (Orders used to be refunded that way, too.)
     silent = trail.books.read_at - trail.touched_at(order)
-    return order.status != "completed" or silent < CANCELLING_MAX
+    return order.status == "refunded" or silent < CANCELLING_MAX
 
 
 def find_wrong_amounts(trail: MoneyTrail) -> Iterator[str]:
@@ -130,22 +155,33 @@ def find_money_left_aside(trail: MoneyTrail) -> Iterator[str]:
     for intent in trail.intents_before:
         order = trail.orders.get(intent.order_id or "")
         later = trail.after.intents.get(intent.intent_id, intent)
-        if later.is_authorized_only and (order is None or order.status in ENDED):
+        if later.is_authorized_only and (order is None or order.status in DEAD or trail.is_all_back(order)):
             state = "which we do not know" if order is None else f"which is {order.status}"
             amount = _money(intent, intent.authorized_minor)
             yield f"{amount} is still set aside by {intent.intent_id} for order {intent.order_id}, {state}"
 
 
 def find_refund_differences(trail: MoneyTrail) -> Iterator[str]:
-    """A refunded order has all of its money back; and no money went back that we did not mean to give."""
-    for order_id, order in trail.orders.items():
-        kept = sum(intent.kept_minor for intent in trail.intents_after[order_id])
-        if order.status == "refunded" and kept > 0:
-            yield f"order {order_id} is refunded, but the provider has kept {kept} of it in minor units"
+    """Of a sold order the provider has given back what our refunds say: all that are done, and none that was not asked for."""
+    before: dict[str, int] = defaultdict(int)
     for intent in trail.intents_before:
-        its_order = trail.orders.get(intent.order_id or "")
-        if intent.refunded_minor > 0 and its_order is not None and its_order.status == "completed":
-            yield f"order {intent.order_id} is completed, but {_money(intent, intent.refunded_minor)} of it was given back"
+        before[intent.order_id or ""] += intent.refunded_minor
+    for order_id, order in trail.orders.items():
+        if order.status not in SOLD_ONCE:
+            continue
+        after = sum(map(_not_kept, trail.intents_after[order_id]))
+        done, asked = trail.refunded_minor(order)
+        if after < done:
+            yield f"{done} of order {order_id} is refunded (minor units), but the provider has given back {after}"
+        if before[order_id] > asked:
+            yield f"the provider has given back {before[order_id]} of order {order_id} (minor units), asked was for {asked}"
+
+
+def _not_kept(intent: IntentOnLog) -> int:
+    """What the buyer has of what was set aside; an authorisation that was let go of, all of it."""
+    if intent.captured_minor == 0 and intent.state == "canceled":
+        return intent.authorized_minor
+    return intent.refunded_minor
 
 
 def find_payments_unlike_provider(trail: MoneyTrail) -> Iterator[str]:
@@ -170,8 +206,12 @@ def _bears_out(status: str, intent: IntentOnLog) -> bool:
 
 
 def _minor(order: OrderRecord) -> int | None:
+    return _to_minor(order.total_amount, order.currency)
+
+
+def _to_minor(amount: Decimal, currency: str) -> int | None:
     try:
-        return to_minor_units(order.total_amount, order.currency)
+        return to_minor_units(amount, currency)
     except UnusableAmount:
         return None  # equals no amount of any payment, and so is reported
 
@@ -215,9 +255,9 @@ MONEY_CHECKS: tuple[Check[MoneyTrail], ...] = (
     ),
     Check(
         "refunds agree",
-        "A refunded order has its money back, and no completed order has.",
-        "orders",
-        lambda trail: sum(order.status == "refunded" for order in trail.books.orders),
+        "The provider has given back what our refunds say, once and no more.",
+        "refunds",
+        lambda trail: len(trail.books.refunds),
         find_refund_differences,
     ),
     Check(

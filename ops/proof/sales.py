@@ -1,7 +1,7 @@
 """Do holds, orders, tickets and our own payment records tell the same story as the seats?"""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from uuid import UUID
 
@@ -19,23 +19,30 @@ PAID = frozenset({"authorized", "captured"})
 
 
 def find_sales_without_order(books: Books) -> Iterator[str]:
-    """A sold seat is one live item of the one order it names, a live item is a sold seat, and the order is paid for."""
+    """A sold seat is one live item of the one order it names, and the order is paid for; a live item is a sold seat, or one
+    that its owner offers to others."""
     seats = {seat.id: seat for seat in books.seats}
     orders = {order.id: order for order in books.orders}
+    offered = {(resale.order_id, resale.seat_id): resale.id for resale in books.resales if resale.status == "open"}
     items = Counter(item.seat_id for item in books.items if item.live)
     for seat in books.seats:
         if seat.status == "sold" and items[seat.id] != 1:
             yield f"seat {seat.seat_index} ({seat.id}) is sold and in {items[seat.id]} live items"
     for item in books.items:
         if item.live:
-            yield from _contradictions_of(item.order_id, seats.get(item.seat_id), orders.get(item.order_id))
+            seat_of_item, order = seats.get(item.seat_id), orders.get(item.order_id)
+            yield from _contradictions_of(item.order_id, seat_of_item, order, offered)
 
 
-def _contradictions_of(order_id: UUID, seat: SeatRecord | None, order: OrderRecord | None) -> Iterator[str]:
+def _contradictions_of(
+    order_id: UUID, seat: SeatRecord | None, order: OrderRecord | None, offered: Mapping[tuple[UUID, UUID], UUID]
+) -> Iterator[str]:
     if seat is None or order is None:
         yield f"order {order_id} has an item whose seat or order is not there"
         return
-    if seat.status != "sold" or seat.order_id != order_id:
+    is_its_own = seat.status == "sold" and seat.order_id == order_id
+    is_offered = seat.resale_id is not None and offered.get((order_id, seat.id)) == seat.resale_id
+    if not is_its_own and not is_offered:
         yield f"seat {seat.seat_index} ({seat.id}) belongs to order {order_id}, but is {seat.status} ({seat.order_id})"
     if order.status not in SELLING:
         yield f"order {order_id} has seat {seat.seat_index} ({seat.id}), but is {order.status}"
@@ -52,18 +59,15 @@ def find_wrong_totals(books: Books) -> Iterator[str]:
 
 
 def find_ticket_differences(books: Books) -> Iterator[str]:
-    """Every live item of a completed order has one valid ticket; no valid ticket is without its item.
-
-    While an order is being refunded its tickets may be void already, though its seats are not yet free.
-    """
-    status = {order.id: order.status for order in books.orders}
-    live = {(item.order_id, item.seat_id) for item in books.items if item.live}
+    """Every live item has one valid ticket, but for what is being refunded: that has none, though its seat is not free yet. No
+    valid ticket is without its item."""
+    live = {(item.order_id, item.seat_id): item for item in books.items if item.live}
     valid = Counter((ticket.order_id, ticket.seat_id) for ticket in books.tickets if ticket.status == "valid")
-    for order_id, seat_id in live:
+    for (order_id, seat_id), item in live.items():
         count = valid[(order_id, seat_id)]
-        if count > 1 or (count == 0 and status.get(order_id) == "completed"):
+        if count != (1 if item.refund_id is None else 0):
             yield f"seat {seat_id} of order {order_id} has {count} valid tickets"
-    for order_id, seat_id in valid.keys() - live:
+    for order_id, seat_id in valid.keys() - live.keys():
         yield f"a valid ticket names seat {seat_id} of order {order_id}, which that order does not have"
 
 
@@ -91,6 +95,26 @@ def _holds_it(hold: HoldRecord | None, seat: SeatRecord) -> bool:
 def _is_alive(hold: HoldRecord, books: Books) -> bool:
     # An active hold that is over may have lost its seats to somebody else before anybody marked it expired.
     return hold.status == "paying" or (hold.status == "active" and hold.held_until > books.read_at)
+
+
+def find_resale_differences(books: Books) -> Iterator[str]:
+    """A resale is open exactly while its seat is on sale, or in somebody's hands, in its name; sold, it has paid its seller."""
+    seats = {seat.id: seat for seat in books.seats}
+    live = {(item.order_id, item.seat_id) for item in books.items if item.live}
+    resales = {resale.id: resale for resale in books.resales}
+    for seat in books.seats:
+        named = resales.get(seat.resale_id) if seat.resale_id is not None else None
+        if seat.resale_id is not None and (named is None or named.status != "open" or named.seat_id != seat.id):
+            yield f"seat {seat.seat_index} ({seat.id}) is sold on by resale {seat.resale_id}, which is not open for it"
+    for resale in books.resales:
+        seat_record = seats.get(resale.seat_id)
+        if resale.status == "open" and (seat_record is None or seat_record.resale_id != resale.id):
+            yield f"resale {resale.id} is open, but its seat {resale.seat_id} is not on sale by it"
+        if resale.status == "open" and (resale.order_id, resale.seat_id) not in live:
+            yield f"resale {resale.id} is open, but its seat {resale.seat_id} is not its seller's"
+        if resale.status == "sold" and (resale.refund_kind, resale.refund_amount) != ("resale", resale.price):
+            paid = f"{resale.refund_amount} by a refund of kind {resale.refund_kind}"
+            yield f"resale {resale.id} was sold for {resale.price}, its seller is paid {paid}"
 
 
 def find_holds_unlike_orders(books: Books) -> Iterator[str]:
@@ -123,8 +147,8 @@ def find_unpaid_orders(books: Books) -> Iterator[str]:
         if payment is None:
             yield f"order {order.id} is {order.status} and has no payment"
             continue
-        if order.status == "completed" and payment.status not in PAID:
-            yield f"order {order.id} is completed, its payment is {payment.status}"
+        if order.status in SELLING and payment.status not in PAID:
+            yield f"order {order.id} is {order.status}, its payment is {payment.status}"
         if order.status in DEAD and payment.status in PAID:
             yield f"order {order.id} is {order.status}, but its payment is {payment.status}"
         if (payment.amount, payment.currency) != (order.total_amount, order.currency):
@@ -141,7 +165,7 @@ def find_late_messages(books: Books) -> Iterator[str]:
 SALES_CHECKS: tuple[Check[Books], ...] = (
     Check(
         "sold seats have their order",
-        "A seat is sold exactly when it is one live item of one completed order.",
+        "A seat is sold exactly when it is one live item of one completed order, and not on offer to others.",
         "live items",
         lambda books: sum(item.live for item in books.items),
         find_sales_without_order,
@@ -155,10 +179,17 @@ SALES_CHECKS: tuple[Check[Books], ...] = (
     ),
     Check(
         "tickets match seats",
-        "Every sold seat has one valid ticket, and every valid ticket its seat.",
+        "Every sold seat has one valid ticket unless it is being refunded, and every valid ticket its seat.",
         "tickets",
         lambda books: len(books.tickets),
         find_ticket_differences,
+    ),
+    Check(
+        "resales agree with seats",
+        "A seat is sold on by one open resale, and a seller whose seat was sold is paid what he asked.",
+        "resales",
+        lambda books: len(books.resales),
+        find_resale_differences,
     ),
     Check(
         "holds agree with seats",

@@ -18,8 +18,13 @@ def nobody(buyer: Buyer) -> Buyer:
     return buyer
 
 
+async def log_in_as(role: str, buyer: Buyer, pool: Any) -> None:
+    """Make the buyer a scanner or an administrator, with a session that says so."""
+    await pool.execute("UPDATE users SET role = $2 WHERE email = $1", buyer.email, role)
+    answer = await buyer.send("POST", "/api/auth/login", {"email": buyer.email, "password": PASSWORD})
+    assert answer.body["role"] == role, answer.body
+
+
 async def log_in_as_admin(buyer: Buyer, pool: Any) -> None:
     """Make the buyer an administrator, with a session that says so."""
-    await pool.execute("UPDATE users SET role = 'admin' WHERE email = $1", buyer.email)
-    answer = await buyer.send("POST", "/api/auth/login", {"email": buyer.email, "password": PASSWORD})
-    assert answer.body["role"] == "admin", answer.body
+    await log_in_as("admin", buyer, pool)

@@ -21,6 +21,7 @@ from tests.builders import OnSale
 DOCUMENT = Path(__file__).parents[2] / "contracts" / "openapi.json"
 DOCUMENT_OF_TODAY = json.loads(DOCUMENT.read_text(encoding="utf-8"))
 PACKAGE = "boxoffice_client"
+FILES = ("application/gzip", "application/pdf", "image/png")
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +29,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder of the generated client, from which it can be imported."""
     folder = tmp_path_factory.mktemp("client")
     config = folder / "config.yml"
-    # The hooks would format the client, and there is nobody to read it.
-    config.write_text("post_hooks: []\n", encoding="utf-8")
+    # The hooks would format the client, and there is nobody to read it. Of files it knows text and bytes, by these names.
+    read_as = {"image/svg+xml": "text/plain", **dict.fromkeys(FILES, "application/octet-stream")}
+    config.write_text(json.dumps({"post_hooks": [], "content_type_overrides": read_as}), encoding="utf-8")
     said = subprocess.run(
         [
             *(sys.executable, "-m", "openapi_python_client", "generate", "--path", str(DOCUMENT), "--meta", "none"),

@@ -11,6 +11,7 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
+from sanic import Sanic
 from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
 
 from contracts import topology, wire
@@ -40,7 +41,9 @@ def loaded(name: str) -> Document:
 
 @pytest.fixture(scope="module")
 def app() -> Any:
-    return create_app(Settings())
+    made = create_app(Settings())
+    Sanic.unregister_app(made)  # another test may want one too
+    return made
 
 
 @pytest.fixture

@@ -5,18 +5,22 @@ import random
 import signal
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
 import aio_pika
 import pytest
 from aio_pika.abc import AbstractChannel
+from aio_pika.exceptions import ChannelNotFoundEntity
 
 from consumers.__main__ import ROLES
+from consumers.lifecycle import open_event_queue
 from contracts import topology
 from tests.eventually import eventually
 from tests.faults.tcp_proxy import HOST, TcpProxy
 from tests.faults.world import Answer, Buyer, Event, HeldSeats, World
+from tests.silent_queue import lose_leader
 
 SHOPPERS = 4
 PAIRS = 60
@@ -150,6 +154,29 @@ async def test_the_broker_killed_in_the_middle_loses_no_command(world: World) ->
         await world.strike(world.stack.start, "rabbitmq")
 
     await the_sale_goes_on(world, strike)
+
+
+@pytest.mark.slow
+async def test_a_queue_without_a_leader_holds_up_no_other(world: World) -> None:
+    # Queues are begun with in the order of their names: everything that is drained here comes after the silent one.
+    silent, other = sorted([await world.an_event(), await world.an_event()], key=lambda event: event.id)
+    await silence(world, silent)
+    # A lifecycle that has looked once, before anybody consumed anything, leaves the silent queue as it is.
+    world.start_consumers(lifecycle_poll_seconds="60")
+    buyer = await world.a_buyer(other)
+    assert (await buyer.check_out(await buyer.hold(other.seats[:2]))).status == 201
+    await world.everything_agrees(other)
+
+
+@pytest.mark.slow
+async def test_a_queue_without_a_leader_is_replaced_and_its_sale_goes_on(world: World) -> None:
+    event = await world.an_event()
+    await silence(world, event)
+    world.start_consumers()
+    buyer = await world.a_buyer(event)
+    assert (await buyer.check_out(await buyer.hold(event.seats[:2]))).status == 201
+    await eventually(lambda: is_consumed(world, event), HEALED_WITHIN_SECONDS)
+    await world.everything_agrees(event)
 
 
 @pytest.mark.slow
@@ -295,6 +322,24 @@ async def limited_to(world: World, event: Event, messages: int) -> None:
     policy = f'{{"max-length": {messages}, "overflow": "reject-publish"}}'
     words = ("set_policy", "-p", topology.VHOST, "--priority", "10", "--apply-to", "queues", "full", pattern, policy)
     await world.strike(world.stack.rabbitmqctl, *words)
+
+
+async def silence(world: World, event: Event) -> None:
+    """The event has its queue, and the queue has lost its leader."""
+    url = world.settings.rabbitmq_url_for("lifecycle")
+    async with await aio_pika.connect(url) as connection, connection.channel() as channel:
+        await open_event_queue(channel, event.sale.event_id, world.settings)
+    await world.strike(lose_leader, world.stack, topology.event_queue(event.sale.event_id))
+
+
+async def is_consumed(world: World, event: Event) -> bool:
+    """Somebody consumes the event's own queue."""
+    url = world.settings.rabbitmq_url_for("lifecycle")
+    async with await aio_pika.connect(url) as connection, connection.channel() as channel:
+        with suppress(ChannelNotFoundEntity):
+            queue = await channel.declare_queue(topology.event_queue(event.sale.event_id), passive=True)
+            return (queue.declaration_result.consumer_count or 0) > 0
+        return False
 
 
 async def in_a_queue(world: World, event: Event, messages: int) -> None:

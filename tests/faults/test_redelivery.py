@@ -3,31 +3,47 @@
 RabbitMQ delivers at least once, and after a lost COMMIT the engine itself tries again: every kind of command must bear it.
 """
 
-from collections.abc import Awaitable, Callable
-from uuid import uuid4
+from collections.abc import Awaitable, Callable, Sequence
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
 
 import pytest
 
-from consumers.event_commands.handlers import HANDLERS, decide_not_offered
 from contracts.commands import (
     COMMAND_TYPES,
+    AcceptTransfer,
     AnyCommand,
+    ApplyCode,
     CancelEvent,
+    ChangePrices,
     Checkout,
     Command,
+    DeclineTransfer,
     ExpireHolds,
+    ExpireResales,
+    ExpireTransfers,
     ExtendHold,
+    GiveSeats,
+    JoinWaitingList,
+    LeaveWaitingList,
+    OfferResale,
+    OfferTransfer,
     PaymentCanceled,
     PaymentDeclined,
     PaymentRefunded,
+    RefundCancelled,
     RefundOrder,
     ReleaseSeats,
     ReserveSeats,
+    ReturnSeats,
     SettlePayment,
-    TransferTicket,
     VoidPayment,
+    WithdrawResale,
+    WithdrawTransfer,
+    WithholdSeats,
 )
-from contracts.ids import CommandId, OrderId, TicketId, UserId
+from contracts.ids import OrderId, SeatId, UserId
 from tests.builders import (
     OnSale,
     a_command_id,
@@ -41,11 +57,37 @@ from tests.builders import (
     reserve,
     settle,
 )
+from tests.sale_on_paper import payment_refunded, refund
+from tests.ticket_offers import (
+    accept,
+    keep,
+    offer,
+    resales_over,
+    resell,
+    take_off_sale,
+    transfers_over,
+    turn_down,
+)
 
 Prepare = Callable[[OnSale], Awaitable[AnyCommand]]
 
 # What a sale writes; touched_at says only when somebody last looked, and the outbox is owed at least once.
-TABLES = ("seats", "holds", "orders", "order_items", "tickets", "seat_ledger", "command_inbox", "event_inventory")
+TABLES = (
+    "seats",
+    "holds",
+    "orders",
+    "order_items",
+    "tickets",
+    "seat_ledger",
+    "command_inbox",
+    "event_inventory",
+    "transfers",
+    "resales",
+    "waiting_list",
+    "cancellations",
+    "money_ledger",
+    "audit_log",
+)
 
 
 async def a_reservation(sale: OnSale) -> ReserveSeats:
@@ -92,19 +134,13 @@ async def a_void(sale: OnSale) -> VoidPayment:
 
 async def a_refund(sale: OnSale) -> RefundOrder:
     order_id = await sale.buy(a_user(), sale.seats[:2])
-    return RefundOrder(
-        command_id=a_command_id(),
-        correlation_id=a_command_id(),
-        event_id=sale.event_id,
-        order_id=order_id,
-        requested_by=a_user(),
-    )
+    return refund(sale.event_id, order_id, correlation_id=a_command_id())
 
 
 async def a_refunded_payment(sale: OnSale) -> PaymentRefunded:
-    refund = await a_refund(sale)
-    await sale.run(refund)
-    return PaymentRefunded(command_id=a_command_id(), event_id=sale.event_id, order_id=refund.order_id)
+    asked = await a_refund(sale)
+    await sale.run(asked)
+    return payment_refunded(sale.event_id, asked.order_id, asked.command_id)
 
 
 async def an_expiry(sale: OnSale) -> ExpireHolds:
@@ -114,17 +150,112 @@ async def an_expiry(sale: OnSale) -> ExpireHolds:
 
 
 async def a_cancellation(sale: OnSale) -> CancelEvent:
-    return CancelEvent(command_id=a_command_id(), event_id=sale.event_id, admin_id=a_user())
-
-
-async def a_transfer(sale: OnSale) -> TransferTicket:
-    return TransferTicket(
-        command_id=CommandId(uuid4()),
-        event_id=sale.event_id,
-        ticket_id=TicketId(uuid4()),
-        from_user_id=UserId(uuid4()),
-        to_user_id=UserId(uuid4()),
+    await sale.buy(a_user(), sale.seats[:2])
+    return CancelEvent(
+        command_id=a_command_id(), correlation_id=a_command_id(), event_id=sale.event_id, user_id=a_user()
     )
+
+
+async def a_round_of_refunds(sale: OnSale) -> RefundCancelled:
+    await sale.run(await a_cancellation(sale))
+    return RefundCancelled(command_id=a_command_id(), event_id=sale.event_id)
+
+
+async def a_ticket(sale: OnSale) -> tuple[UserId, UUID]:
+    """Somebody's, with its owner."""
+    user = a_user()
+    order_id = await sale.buy(user, sale.seats[:1])
+    return user, await sale.pool.fetchval("SELECT id FROM tickets WHERE order_id = $1", order_id)
+
+
+async def an_offer(sale: OnSale) -> OfferTransfer:
+    return offer(sale.event_id, *(await a_ticket(sale)))
+
+
+async def an_acceptance(sale: OnSale) -> AcceptTransfer:
+    offered = await an_offer(sale)
+    await sale.run(offered)
+    return accept(sale.event_id, a_user(), offered.command_id)
+
+
+async def a_refusal(sale: OnSale) -> DeclineTransfer:
+    offered = await an_offer(sale)
+    await sale.run(offered)
+    return turn_down(sale.event_id, a_user(), offered.command_id)
+
+
+async def a_withdrawal(sale: OnSale) -> WithdrawTransfer:
+    offered = await an_offer(sale)
+    await sale.run(offered)
+    return keep(sale.event_id, offered.user_id, offered.command_id)
+
+
+async def an_offer_that_is_over(sale: OnSale) -> ExpireTransfers:
+    offered = await an_offer(sale)
+    await sale.run(offered)
+    await sale.pool.execute(
+        "UPDATE transfers SET expires_at = now() - interval '1 second' WHERE id = $1", offered.command_id
+    )
+    return transfers_over(sale.event_id, offered.command_id)
+
+
+async def a_resale(sale: OnSale) -> OfferResale:
+    return resell(sale.event_id, *(await a_ticket(sale)))
+
+
+async def a_withdrawn_resale(sale: OnSale) -> WithdrawResale:
+    offered = await a_resale(sale)
+    await sale.run(offered)
+    return take_off_sale(sale.event_id, offered.user_id, offered.command_id)
+
+
+async def a_resale_that_is_over(sale: OnSale) -> ExpireResales:
+    offered = await a_resale(sale)
+    await sale.run(offered)
+    await sale.pool.execute("UPDATE events SET off_sale_date = now() WHERE id = $1", sale.event_id)
+    return resales_over(sale.event_id, offered.command_id)
+
+
+async def a_code(sale: OnSale) -> ApplyCode:
+    await sale.pool.execute(
+        "INSERT INTO codes (event_id, id, code, percent_off) VALUES ($1, gen_random_uuid(), 'SPRING', 10)",
+        sale.event_id,
+    )
+    user = a_user()
+    hold = await sale.hold(user, sale.seats[:2])
+    return ApplyCode(**asked(sale), user_id=user, hold_id=hold.hold_id, code="SPRING")
+
+
+async def a_place_on_the_list(sale: OnSale) -> JoinWaitingList:
+    await sale.run(await a_block(sale, sale.seats))
+    return JoinWaitingList(**asked(sale), user_id=a_user(), seat_count=1)
+
+
+async def a_place_given_up(sale: OnSale) -> LeaveWaitingList:
+    joined = await a_place_on_the_list(sale)
+    await sale.run(joined)
+    return LeaveWaitingList(**asked(sale), user_id=joined.user_id)
+
+
+async def a_block(sale: OnSale, seats: Sequence[SeatId] = ()) -> WithholdSeats:
+    return WithholdSeats(**asked(sale), user_id=a_user(), seat_ids=tuple(seats or sale.seats[:2]))
+
+
+async def a_block_given_back(sale: OnSale) -> ReturnSeats:
+    await sale.run(await a_block(sale))
+    return ReturnSeats(**asked(sale), user_id=a_user(), seat_ids=tuple(sale.seats[:2]))
+
+
+async def other_prices(sale: OnSale) -> ChangePrices:
+    return ChangePrices(**asked(sale), user_id=a_user(), seat_ids=tuple(sale.seats[:2]), price=Decimal("12.00"))
+
+
+async def a_present(sale: OnSale) -> GiveSeats:
+    return GiveSeats(**asked(sale), user_id=a_user(), to_user_id=a_user(), seat_ids=tuple(sale.seats[:2]))
+
+
+def asked(sale: OnSale) -> dict[str, Any]:
+    return {"command_id": a_command_id(), "correlation_id": a_command_id(), "event_id": sale.event_id}
 
 
 REDELIVERED: dict[type[Command], Prepare] = {
@@ -140,7 +271,22 @@ REDELIVERED: dict[type[Command], Prepare] = {
     ExpireHolds: an_expiry,
     RefundOrder: a_refund,
     CancelEvent: a_cancellation,
-    TransferTicket: a_transfer,
+    RefundCancelled: a_round_of_refunds,
+    OfferTransfer: an_offer,
+    AcceptTransfer: an_acceptance,
+    DeclineTransfer: a_refusal,
+    WithdrawTransfer: a_withdrawal,
+    ExpireTransfers: an_offer_that_is_over,
+    OfferResale: a_resale,
+    WithdrawResale: a_withdrawn_resale,
+    ExpireResales: a_resale_that_is_over,
+    ApplyCode: a_code,
+    JoinWaitingList: a_place_on_the_list,
+    LeaveWaitingList: a_place_given_up,
+    WithholdSeats: a_block,
+    ReturnSeats: a_block_given_back,
+    ChangePrices: other_prices,
+    GiveSeats: a_present,
 }
 
 
@@ -154,7 +300,7 @@ async def test_a_command_delivered_twice_happens_once(sale: OnSale, kind: type[C
     untouched = await books_of(sale)
     first = await answers_to(sale, command)
     once = await books_of(sale)
-    assert (once == untouched) == (HANDLERS[kind] is decide_not_offered)
+    assert once != untouched
     # To another engine, as when the first has died: it knows nothing but what is written.
     assert same(await answers_to(sale, command, another=True), first)
     assert await books_of(sale) == once
@@ -168,7 +314,7 @@ async def test_a_command_delivered_twice_in_one_batch_happens_once(sale: OnSale,
     outcome = await sale.run(command, command)
     assert outcome.not_processed == []
     happened = await ledger_length(sale) - ledger_before
-    assert happened in (0, 2)
+    assert happened in (0, 1, 2), "no seat twice"
     books = await books_of(sale)
     await sale.run(command)
     assert await books_of(sale) == books
@@ -202,7 +348,10 @@ async def books_of(sale: OnSale) -> dict[str, list[str]]:
     payments = await sale.pool.fetch(
         "SELECT order_id, intent_id, status, refund_key FROM payments WHERE event_id = $1 ORDER BY 1", sale.event_id
     )
-    return books | {"payments": [str(tuple(row)) for row in payments]}
+    refunds = await sale.pool.fetch(
+        "SELECT id, order_id, ticket_ids, amount, status FROM refunds WHERE event_id = $1 ORDER BY 1", sale.event_id
+    )
+    return books | {"payments": list(map(str, payments)), "refunds": list(map(str, refunds))}
 
 
 async def ledger_length(sale: OnSale) -> int:

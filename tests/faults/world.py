@@ -366,7 +366,12 @@ class World:
             event.id,
         )
         owed = await self.fetch("SELECT 1 FROM outbox LIMIT 1")
-        if unsettled or owed:
+        going_back = await self.fetch(
+            "SELECT 1 FROM refunds WHERE event_id = $1 AND status = 'requested'"
+            " UNION ALL SELECT 1 FROM cancellations WHERE event_id = $1 AND finished_at IS NULL",
+            event.id,
+        )
+        if unsettled or owed or going_back:
             return False
         orders = await self.fetch("SELECT id FROM orders WHERE event_id = $1", event.id)
         return not any(intent.is_authorized_only for order in orders for intent in self.intents(str(order["id"])))

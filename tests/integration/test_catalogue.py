@@ -16,6 +16,7 @@ from db.catalogue import PLANNED_FOR_ITS_VALUES, Near, Place, Sort, Wanted, find
 from db.events import EventTerms, create_event, update_event
 from db.postgres import open_pool, transaction
 from db.venues import VenueTerms, create_venue, find_venue, update_venue
+from tests.builders import a_user
 
 NOW = datetime.now(UTC)
 HOUSE = {"sections": [{"name": "Stalls", "rows": 1, "seatsPerRow": 2, "price": "45.00"}]}
@@ -159,7 +160,7 @@ async def test_a_renamed_event_is_found_by_its_new_name_only(pool: Any) -> None:
     old, new = a_word(), a_word()
     venue_id = await a_venue(pool)
     show = await a_show(pool, venue_id, name=old)
-    assert await update_event(pool, show, the_terms(venue_id, name=new)) is None
+    assert await update_event(pool, show, the_terms(venue_id, name=new), by=a_user()) is None
     assert await found(pool, text=new) == [show]
     assert await found(pool, text=old) == []
 
@@ -168,7 +169,7 @@ async def test_a_renamed_venue_renames_where_its_events_are_found(pool: Any) -> 
     old, new, name = a_word(), a_word(), a_word()
     venue_id = await a_venue(pool, name=old, city=old)
     show = await a_show(pool, venue_id, name=name)
-    assert await update_venue(pool, venue_id, venue_terms(name=new, city="Zürich")) is None
+    assert await update_venue(pool, venue_id, venue_terms(name=new, city="Zürich"), by=a_user()) is None
     assert await found(pool, text=f"zurich {new} {name}") == [show]
     assert await found(pool, text=old) == []
     assert await found(pool, city="zürich", text=name) == [show]
@@ -336,9 +337,11 @@ async def test_details_have_the_venue_and_the_sections(pool: Any) -> None:
     show = await a_show(pool, venue_id, description="Loud.", currency="EUR")
     details = await find_details(pool, show)
     assert details is not None
+    all_face: dict[str, Any] = {"fee": "0.00", "tax": "0.00", "tiers": []}
     assert details.model_dump(mode="json", by_alias=True)["sections"] == [
-        {"name": "A", "type": "seated", "price": "50.50", "capacity": 6, "accessibleCount": 2},
-        {"name": "Floor", "type": "general_admission", "price": "30.00", "capacity": 40, "accessibleCount": 0},
+        {"name": "A", "type": "seated", "price": "50.50", "capacity": 6, "accessibleCount": 2} | all_face,
+        {"name": "Floor", "type": "general_admission", "price": "30.00", "capacity": 40, "accessibleCount": 0}
+        | all_face,
     ]
     assert (details.price_min, details.price_max, details.capacity) == (Decimal(30), Decimal("50.50"), 46)
     assert (details.venue.address, details.venue.time_zone, details.description) == ("1 Road", "Europe/Berlin", "Loud.")
@@ -348,7 +351,7 @@ async def test_details_have_the_venue_and_the_sections(pool: Any) -> None:
 async def test_rebuilding_a_venue_does_not_touch_the_houses_of_its_events(pool: Any) -> None:
     venue_id = await a_venue(pool, section_config=house("45"))
     show = await a_show(pool, venue_id)
-    assert await update_venue(pool, venue_id, venue_terms(section_config=house("70", "80", "90"))) is None
+    assert await update_venue(pool, venue_id, venue_terms(section_config=house("70", "80", "90")), by=a_user()) is None
     details, venue = await find_details(pool, show), await find_venue(pool, venue_id)
     assert details is not None
     assert venue is not None

@@ -26,6 +26,9 @@ SECTIONS = [
     {"name": "Floor", "type": "general_admission", "capacity": 4, "price": "30.00"},
 ]
 
+# Of a price without fees and taxes, and the only one of its section.
+ALL_FACE: dict[str, Any] = {"fee": "0.00", "tax": "0.00", "tiers": []}
+
 
 class Answer(NamedTuple):
     """What came back."""
@@ -277,8 +280,9 @@ async def test_an_event_has_all_its_seats(admin: Client, anyone: Client, venue_i
     assert [tuple(record) for record in kinds] == [("accessible", 1), ("seat", 5), ("standing", 4)]
     shown = await anyone.get(made.headers["location"])
     assert shown.body["sections"] == [
-        {"name": "Stalls", "type": "seated", "price": "45.00", "capacity": 6, "accessibleCount": 1},
-        {"name": "Floor", "type": "general_admission", "price": "30.00", "capacity": 4, "accessibleCount": 0},
+        {"name": "Stalls", "type": "seated", "price": "45.00", "capacity": 6, "accessibleCount": 1} | ALL_FACE,
+        {"name": "Floor", "type": "general_admission", "price": "30.00", "capacity": 4, "accessibleCount": 0}
+        | ALL_FACE,
     ]
     assert (shown.body["description"], shown.body["highDemand"], shown.body["version"]) == ("One night.", True, 1)
 

@@ -14,6 +14,7 @@ from contracts.commands import Checkout
 from contracts.domain_events import (
     CapturesDue,
     HoldsArmed,
+    NoticesDue,
     OrdersCancelled,
     OrdersConfirmed,
     PaymentsRequested,
@@ -21,7 +22,7 @@ from contracts.domain_events import (
     VoidsDue,
 )
 from contracts.ids import OrderId, SeatId, UserId
-from contracts.replies import AnyReply, Done, OrderCompleted, Rejected, SeatsReserved
+from contracts.replies import AnyReply, Done, OrderCompleted, RefundStarted, Rejected, SeatsReserved
 from contracts.value import Value
 from contracts.wire import decode_domain_event
 from db.outbox import OutboxMessage
@@ -387,21 +388,22 @@ async def test_an_authorisation_that_dies_after_the_sale_takes_the_tickets_back(
 async def test_a_refund_puts_the_seats_back_on_sale_and_the_tickets_are_void(bought: Purchase, outbox: Outbox) -> None:
     sale = bought.sale
     outbox.take()
-    await sale.run(refund(sale.event_id, bought.order_id))
-    (refunds,) = outbox.take()
+    started = await sale.ask_one(refund(sale.event_id, bought.order_id, correlation_id=a_command_id()))
+    assert isinstance(started, RefundStarted)
+    refunds, notices = outbox.take()
     assert isinstance(refunds, RefundsDue)
-    assert [due.order_id for due in refunds.payments] == [bought.order_id]
+    assert [(due.order_id, due.refund_id) for due in refunds.payments] == [(bought.order_id, started.refund_id)]
+    assert isinstance(notices, NoticesDue)
     assert list((await sale.statuses()).values()).count("sold") == 2, "not before the money is back"
-    await sale.run(payment_refunded(sale.event_id, bought.order_id))
-    assert await bought.status() == ("refunded", "refunded", "converted")
     assert await _ticket_statuses(sale) == {"void"}
+    await sale.run(payment_refunded(sale.event_id, bought.order_id, started.refund_id))
+    assert await bought.status() == ("refunded", "refunded", "converted")
     assert set((await sale.statuses()).values()) == {"available"}
 
 
 async def test_a_refunded_seat_can_be_bought_at_once(bought: Purchase) -> None:
     sale = bought.sale
-    await sale.run(refund(sale.event_id, bought.order_id))
-    await sale.run(payment_refunded(sale.event_id, bought.order_id))
+    await _is_refunded(sale, bought.order_id)
     await sale.buy(a_user(), sale.seats[:2])
     assert list((await sale.statuses()).values()).count("sold") == 2
     assert await sale.seats_sold_twice() == 0
@@ -413,7 +415,7 @@ async def test_a_refund_is_asked_for_once(bought: Purchase, outbox: Outbox) -> N
     outbox.take()
     for again in (command, command, refund(sale.event_id, bought.order_id)):
         await sale.run(again)
-    assert len(outbox.take()) == 1
+    assert [type(message) for message in outbox.take()] == [RefundsDue, NoticesDue]
 
 
 async def test_what_was_refunded_counts_no_longer_against_the_limit(an_event: AnEvent) -> None:
@@ -421,9 +423,14 @@ async def test_what_was_refunded_counts_no_longer_against_the_limit(an_event: An
     user = a_user()
     order_id = await sale.buy(user, sale.seats[:2])
     assert rejected_as([await sale.reserve(user, sale.seats[2:3])]) == ["ticket_limit_exceeded"]
-    await sale.run(refund(sale.event_id, order_id))
-    await sale.run(payment_refunded(sale.event_id, order_id))
+    await _is_refunded(sale, order_id)
     assert isinstance(await sale.reserve(user, sale.seats[2:4]), SeatsReserved)
+
+
+async def _is_refunded(sale: OnSale, order_id: UUID) -> None:
+    command = refund(sale.event_id, order_id)
+    await sale.run(command)
+    await sale.run(payment_refunded(sale.event_id, order_id, command.command_id))
 
 
 # ---- a cancelled event

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from hypothesis import HealthCheck, Phase
 from hypothesis import settings as hypothesis_settings
@@ -95,6 +95,7 @@ class OrderModel:
     hold: HoldModel
     status: str = "pending"
     answer: str | None = None
+    refund_id: UUID = field(default_factory=uuid4)
 
 
 @dataclass
@@ -114,9 +115,9 @@ class SaleModel:
 
     def seat_count(self, user: int) -> int:
         held = sum(len(hold.places) for hold in self.holds.values() if hold.user == user and hold.is_live)
-        return held + sum(
-            self.holds[hold_id].user == user for status, hold_id in self.seats if status == "sold" and hold_id
-        )
+        # A ticket that is being refunded lets nobody in and counts no longer, though its seat is not free yet.
+        bought = [order for order in self.orders.values() if order.status == "completed" and order.hold.user == user]
+        return held + sum(len(order.hold.places) for order in bought)
 
     def is_in(self, user: int) -> bool:
         return self.inside is None or user in self.inside
@@ -202,7 +203,7 @@ class SaleModel:
         return {"changed"}
 
     def cancel_payment(self, order: OrderModel) -> set[str]:
-        if order.status not in ("pending", "voiding", "completed"):
+        if order.status not in ("pending", "voiding", "completed", "refunding"):
             return {"unchanged"}
         order.status, order.answer = "cancelled", "order_cancelled"
         self._end(order.hold, "released")
@@ -215,12 +216,10 @@ class SaleModel:
         return {"changed"}
 
     def refund(self, order: OrderModel) -> set[str]:
-        if order.status in ("refunding", "refunded"):
-            return {"unchanged"}
         if order.status != "completed":
             return {"order_not_refundable"}
         order.status = "refunding"
-        return {"changed"}
+        return {"refund_started"}
 
     def payment_refunded(self, order: OrderModel) -> set[str]:
         if order.status != "refunding":
@@ -347,7 +346,13 @@ class EngineAndModel(RuleBasedStateMachine):
         self.ask(command, self.model.check_out(command.command_id, hold, user))
 
     def hear(self, order: OrderModel, what: str) -> None:
-        self.ask(ABOUT_AN_ORDER[what](self.sale.event_id, order.id), getattr(self.model, what)(order))
+        details = {
+            # Asked for once more under the same id it would be answered as before.
+            "refund": {"command_id": order.refund_id if order.status == "completed" else uuid4()},
+            "payment_refunded": {"refund_id": order.refund_id},
+        }
+        command = ABOUT_AN_ORDER[what](self.sale.event_id, order.id, **details.get(what, {}))
+        self.ask(command, getattr(self.model, what)(order))
 
     # ---- what may be asked
 

@@ -347,9 +347,9 @@ async def client(ingress_url: str) -> AsyncIterator[aiohttp.ClientSession]:
 
 @pytest.mark.parametrize(("method", "path"), [one[:2] for one in ROUTES], ids=str)
 async def test_every_route_answers_carefully(client: aiohttp.ClientSession, method: str, path: str) -> None:
-    answer = await client.request(method, path)
-    assert answer.status < 500
-    assert_careful(answer)
+    async with client.request(method, path) as answer:
+        assert answer.status < 500
+        assert_careful(answer)
 
 
 @pytest.mark.parametrize(
@@ -405,11 +405,11 @@ async def test_only_an_https_site_insists_on_https(ingress_with: IngressWith) ->
 
 @pytest.mark.parametrize("path", READ_ROUTES, ids=str)
 async def test_head_is_get_without_a_body(client: aiohttp.ClientSession, path: str) -> None:
-    got, head = await client.get(path), await client.head(path)
-    assert head.status == got.status
-    names = [name for name in got.headers if name.lower() not in ("ratelimit", "content-length")]
-    assert [name for name in head.headers if name.lower() not in ("ratelimit", "content-length")] == names
-    assert await head.read() == b""
+    async with client.get(path) as got, client.head(path) as head:
+        assert head.status == got.status
+        names = [name for name in got.headers if name.lower() not in ("ratelimit", "content-length")]
+        assert [name for name in head.headers if name.lower() not in ("ratelimit", "content-length")] == names
+        assert await head.read() == b""
     if path not in ("/metrics", "/health"):  # whose bodies are never twice the same
         assert head.headers.get("content-length") == got.headers.get("content-length")
 

@@ -1,6 +1,7 @@
 """Does an event have its queue while it is on sale, and lose it, empty, when the sale is over?"""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -19,6 +20,7 @@ from consumers.lifecycle import (
     queues_without_policy,
 )
 from consumers.outbox_relay import Wakeup
+from consumers.silent_queues import find_silent_queues
 from contracts import topology, wire
 from contracts.commands import ExpireHolds
 from contracts.domain_events import HoldsArmed
@@ -26,8 +28,10 @@ from contracts.ids import CommandId, EventId
 from contracts.settings import Settings
 from db import sale_clock
 from db.postgres import Pool
+from ops.stack import Stack
 from tests.broker_probe import BrokerProbe
 from tests.eventually import eventually
+from tests.silent_queue import pause
 from tests.written_events import write_event
 
 PAST, FUTURE = timedelta(hours=-1), timedelta(hours=1)
@@ -249,6 +253,82 @@ async def test_a_queue_of_another_kind_is_used_as_it_is(
         await open_event_queue(channel, event_id, settings.model_copy(update={"event_queue_type": "quorum"}))
     await ask(publisher, event_id)
     assert await broker.ready_count(topology.event_queue(event_id)) == 1
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The queues that lifecycle asked whether they answer."""
+    asked: list[str] = []
+
+    async def ask_and_note(settings: Settings, names: Sequence[str]) -> set[str]:
+        asked.extend(names)
+        return await find_silent_queues(settings, names)
+
+    monkeypatch.setattr("consumers.lifecycle.find_silent_queues", ask_and_note)
+    return asked
+
+
+async def a_lane_of_its_own(broker: BrokerProbe, event_id: EventId, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The lane that lifecycle looks at, beside those that all tests share."""
+    lane = await broker.make_queue(f"tk.test.lane.{event_id}")
+    monkeypatch.setattr(topology, "lane_queue", lambda _: lane)
+    return lane
+
+
+async def consume_nothing(broker: BrokerProbe, queue: str) -> None:
+    async def ignore(_: object) -> None:
+        return None
+
+    await (await broker.channel.get_underlay_channel()).basic_consume(queue, ignore)
+
+
+async def test_a_queue_that_is_only_slow_to_answer_keeps_its_commands(
+    settings: Settings,
+    pool: Pool,
+    events: Events,
+    broker: BrokerProbe,
+    connection: AbstractRobustConnection,
+    publisher: ConfirmedPublisher,
+    stack: Stack,
+    asked: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    event_id = await events.write()
+    queue = topology.event_queue(event_id)
+    lifecycle = lifecycle_of(settings, pool, connection)
+    await lifecycle.run_once()
+    await ask(publisher, event_id)
+    await consume_nothing(broker, await a_lane_of_its_own(broker, event_id, monkeypatch))
+    # Meanwhile the broker says that the queue has no message and no consumer, as of one without a leader.
+    await asyncio.to_thread(pause, stack, queue, seconds=2)
+    for _ in range(2):
+        await lifecycle.run_once()
+    assert await broker.ready_count(queue) == 1, "the command was lost with a queue that was only slow"
+    assert asked == [queue], "the queue was never suspected: the test shows nothing"
+
+
+async def test_a_queue_is_suspect_only_while_its_lane_is_consumed_and_it_is_not(
+    settings: Settings,
+    pool: Pool,
+    events: Events,
+    broker: BrokerProbe,
+    connection: AbstractRobustConnection,
+    asked: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    event_id = await events.write()
+    queue = topology.event_queue(event_id)
+    lane = await a_lane_of_its_own(broker, event_id, monkeypatch)
+    lifecycle = lifecycle_of(settings, pool, connection)
+    await lifecycle.run_once()
+    assert asked == [], "no commands process is there: that nobody consumes the queue says nothing"
+    await consume_nothing(broker, lane)
+    await lifecycle.run_once()
+    assert asked == [queue]
+    await consume_nothing(broker, queue)
+    for _ in range(2):
+        await lifecycle.run_once()
+    assert asked == [queue], "whoever is consumed is left in peace"
 
 
 async def test_an_event_is_sold_out_when_every_seat_is_sold_and_on_sale_when_one_comes_back(

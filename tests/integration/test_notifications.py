@@ -3,16 +3,11 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
-from email import message_from_bytes, policy
-from email.message import EmailMessage
 from uuid import uuid4
 
 import pytest
-from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from consumers.notifications import HANDLERS, Resources, send_cancellations, send_confirmations
 from consumers.runtime import Stage, TryAgain
@@ -24,57 +19,8 @@ from db import failpoints
 from db.postgres import Pool
 from tests.broker_probe import BrokerProbe
 from tests.eventually import eventually
+from tests.mail_server import MailServer, serving
 from tests.written_events import write_event, write_order
-
-
-@dataclass
-class MailServer:
-    """Takes mails in this process, and refuses what a test wants refused."""
-
-    refused: set[str] = field(default_factory=set)
-    dropped: set[str] = field(default_factory=set)
-    letters: list[EmailMessage] = field(default_factory=list)
-    port: int = 0
-
-    async def handle_RCPT(
-        self, server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
-    ) -> str:
-        if address in self.dropped:
-            assert isinstance(server.transport, asyncio.WriteTransport)
-            server.transport.abort()
-        if address in self.refused:
-            return "550 no such mailbox"
-        envelope.rcpt_tos.append(address)
-        return "250 OK"
-
-    async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:
-        content = envelope.content
-        assert isinstance(content, bytes)
-        letter = message_from_bytes(content, policy=policy.default)
-        assert isinstance(letter, EmailMessage)
-        self.letters.append(letter)
-        return "250 OK"
-
-    def to(self, address: str) -> list[EmailMessage]:
-        return [letter for letter in self.letters if letter["To"] == address]
-
-    @property
-    def addresses(self) -> Counter[str]:
-        return Counter(str(letter["To"]) for letter in self.letters)
-
-
-@asynccontextmanager
-async def serving(mails: MailServer) -> AsyncIterator[MailServer]:
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(
-        lambda: SMTP(mails, hostname="test", enable_SMTPUTF8=True, loop=loop), "127.0.0.1", mails.port
-    )
-    mails.port = server.sockets[0].getsockname()[1]
-    try:
-        yield mails
-    finally:
-        server.close()
-        await server.wait_closed()
 
 
 @pytest.fixture
@@ -116,7 +62,7 @@ async def test_a_confirmation_says_what_was_bought(pool: Pool, mails: MailServer
     assert page is not None
     text, html = plain.get_content(), page.get_content()
     order_id = confirmed.orders[0].order_id
-    for told in ("Night <of> Nights", "Hall <One>", "Section A, row 1, seat 7", "90.00 EUR", str(order_id), "UTC"):
+    for told in ("Night <of> Nights", "Hall <One>", "Section A, row 1, seat 7", "90.00 EUR", str(order_id), "(UTC)"):
         assert told in text
     assert "Night &lt;of&gt; Nights" in html, "what people have named is shown, never run"
     assert "<of>" not in html

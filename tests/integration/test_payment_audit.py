@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -13,11 +13,13 @@ from consumers.broker import ConfirmedPublisher
 from consumers.command_sender import CommandSender
 from consumers.payments.gateway import PaymentGateway
 from consumers.payments.outcomes import Authorized, Captured, ProviderPayment
-from consumers.payments.reconciler import compare
+from consumers.payments.reconciler import compare, finish_silent
 from consumers.payments.stage import Resources
+from contracts.commands import AnyCommand, PaymentRefunded
 from contracts.ids import EventId, OrderId
 from contracts.settings import Settings
 from tests.builders import OnSale, a_user
+from tests.sale_on_paper import payment_refunded, refund
 from tests.simulated_payments import RunningSimulator
 
 AMOUNT = Decimal("90.00")
@@ -116,3 +118,100 @@ async def test_a_payment_that_agrees_is_no_difference(resources: Resources, sale
     )
     assert await compare([await listed(resources, intent_id)], resources) == 0
     assert await breaks_of(resources, intent_id) == []
+
+
+# ---- what goes back
+
+
+async def a_paid_order(resources: Resources, sale: OnSale) -> tuple[OrderId, str]:
+    """Two seats, sold and paid for at that provider."""
+    order_id = await sale.buy(a_user(), sale.seats[:2])
+    intent_id = await an_intent(resources, capture=True, order_id=order_id)
+    await sale.pool.execute(
+        "UPDATE payments SET intent_id = $2, status = 'captured' WHERE order_id = $1", order_id, intent_id
+    )
+    return order_id, intent_id
+
+
+async def asked_for(sale: OnSale, order_id: OrderId, *, ticket_count: int = 1) -> UUID:
+    """So many tickets of it are being refunded."""
+    tickets = await sale.pool.fetch("SELECT id FROM tickets WHERE order_id = $1 ORDER BY id", order_id)
+    command = refund(sale.event_id, order_id, ticket_ids=tuple(one["id"] for one in tickets[:ticket_count]))
+    await sale.run(command)
+    return UUID(str(command.command_id))
+
+
+async def is_long_ago(sale: OnSale) -> None:
+    await sale.pool.execute(
+        "UPDATE refunds SET touched_at = now() - interval '1 hour',"
+        " refunded_at = refunded_at - interval '1 hour' WHERE event_id = $1",
+        sale.event_id,
+    )
+
+
+async def test_a_refund_that_fell_silent_is_taken_up(
+    resources: Resources, sale: OnSale, simulator: RunningSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[AnyCommand] = []
+
+    async def send(command: AnyCommand) -> None:
+        told.append(command)
+
+    monkeypatch.setattr(resources.sender, "send", send)
+    order_id, intent_id = await a_paid_order(resources, sale)
+    refund_id = await asked_for(sale, order_id)
+    await finish_silent(resources)
+    assert simulator.money().intents[intent_id].refund_count == 0, "it is not silent yet"
+    for _ in range(2):
+        await is_long_ago(sale)
+        await finish_silent(resources)
+    assert simulator.money().intents[intent_id].refunded_minor == 4500
+    mine = [command for command in told if command.event_id == sale.event_id]
+    assert [(command.type, command.refund_id) for command in mine if isinstance(command, PaymentRefunded)] == [
+        ("payment_refunded", refund_id)
+    ] * 2
+    assert simulator.money().intents[intent_id].refund_count == 1
+
+
+async def test_money_on_its_way_back_is_no_difference_before_and_after_it_has_arrived(
+    resources: Resources, sale: OnSale
+) -> None:
+    order_id, intent_id = await a_paid_order(resources, sale)
+    await asked_for(sale, order_id)
+    assert await compare([await listed(resources, intent_id)], resources) == 0
+    await resources.gateway.refund(intent_id, amount=AMOUNT / 2, currency="EUR", key=uuid4().hex, mark="it")
+    assert await compare([await listed(resources, intent_id)], resources) == 0
+
+
+async def test_a_refund_that_the_provider_does_not_have_is_written_down(resources: Resources, sale: OnSale) -> None:
+    order_id, intent_id = await a_paid_order(resources, sale)
+    refund_id = await asked_for(sale, order_id)
+    await sale.run(payment_refunded(sale.event_id, order_id, refund_id))
+    assert await compare([await listed(resources, intent_id)], resources) == 0, "it may be younger than the list"
+    await is_long_ago(sale)
+    assert await compare([await listed(resources, intent_id)], resources) == 1
+    assert await breaks_of(resources, intent_id) == [("refund_missing", False)]
+
+
+async def test_what_was_given_back_twice_is_written_down(resources: Resources, sale: OnSale) -> None:
+    order_id, intent_id = await a_paid_order(resources, sale)
+    await sale.run(payment_refunded(sale.event_id, order_id, await asked_for(sale, order_id)))
+    await is_long_ago(sale)
+    for key in ("one", "two"):
+        await resources.gateway.refund(intent_id, amount=AMOUNT / 2, currency="EUR", key=f"{intent_id}:{key}", mark=key)
+    assert await compare([await listed(resources, intent_id)], resources) == 1
+    assert await breaks_of(resources, intent_id) == [("order_not_paid", False)]
+
+
+async def test_an_order_that_is_refunded_but_for_a_fee_is_no_difference(resources: Resources, sale: OnSale) -> None:
+    order_id, intent_id = await a_paid_order(resources, sale)
+    policy = "UPDATE events SET refund_until = now() + interval '1 day', refund_fee_rate = 0.1 WHERE id = $1"
+    await sale.pool.execute(policy, sale.event_id)
+    user_id = await sale.pool.fetchval("SELECT user_id FROM orders WHERE id = $1", order_id)
+    command = refund(sale.event_id, order_id, user_id=user_id, as_organiser=False)
+    await sale.run(command)
+    await resources.gateway.refund(intent_id, amount=Decimal("81.00"), currency="EUR", key=intent_id, mark="it")
+    await sale.run(payment_refunded(sale.event_id, order_id, command.command_id))
+    await is_long_ago(sale)
+    assert await sale.status_of("orders", order_id) == "refunded"
+    assert await compare([await listed(resources, intent_id)], resources) == 0

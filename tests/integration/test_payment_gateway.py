@@ -99,7 +99,7 @@ class Payment:
 
     async def refund(self, amount: Decimal = AMOUNT, key: str = "refund") -> Any:
         return await self._gateway.refund(
-            self.intent_id, amount=amount, currency="EUR", key=f"{self.provider_key}:{key}"
+            self.intent_id, amount=amount, currency="EUR", key=f"{self.provider_key}:{key}", mark=key
         )
 
     async def read(self) -> Any:
@@ -138,7 +138,9 @@ async def test_every_call_repeated_with_its_key_happens_once(
     payment = await a_payment(gateway, ready_for="refund")
     for call in (payment.confirm, payment.capture):
         assert await call() == Captured()
-    assert [await payment.refund(Decimal("5.00")) for _ in range(3)] == [Refunded()] * 3
+    # What was true when it was first asked for need not be true now: that is for the list to say.
+    before = Unknown("answered_before", key_is_spent=True)
+    assert [await payment.refund(Decimal("5.00")) for _ in range(3)] == [Refunded(), before, before]
     (on_log,) = simulator.money().of_order(str(payment.order_id))
     assert (on_log.capture_count, on_log.refund_count, on_log.refunded_minor) == (1, 1, 500)
 
@@ -214,6 +216,7 @@ async def test_definite_noes(gateway: PaymentGateway) -> None:
     payment = await a_payment(gateway)
     assert await payment.capture() == Refused("payment_intent_unexpected_state")
     assert isinstance(await payment.refund(), Refused)
+    assert await payment.refund() == Unknown("answered_before", key_is_spent=True)
     paid = await a_payment(gateway, ready_for="refund")
     assert await paid.refund(Decimal("12.01")) == Refused("amount_too_large")
     paid.intent_id = "pi_none"
@@ -266,6 +269,45 @@ async def test_silence_on_a_refund_never_gives_back_twice(
     await payment.refund()
     expected = 0 if fault == "500_before" else 1
     assert simulator.money().intents[payment.intent_id].refund_count == expected
+
+
+async def test_a_500_that_is_repeated_says_that_the_key_is_spent(
+    gateway: PaymentGateway, simulator: RunningSimulator
+) -> None:
+    payment = await a_payment(gateway, ready_for="refund")
+    await simulator.script("refund", "500_before")
+    assert await payment.refund() == Unknown("status_500")
+    assert await payment.refund() == Unknown("status_500", key_is_spent=True)
+
+
+async def test_refunds_are_listed_with_their_marks(gateway: PaymentGateway, simulator: RunningSimulator) -> None:
+    payment = await a_payment(gateway, ready_for="refund")
+    for number in range(3):
+        assert await payment.refund(Decimal("1.00"), f"refund-{number}") == Refunded()
+    listed = await gateway.list_refunds(payment.intent_id)
+    assert isinstance(listed, tuple)
+    assert [(one.mark, one.amount, one.is_dead) for one in listed] == [
+        (f"refund-{number}", Decimal("1.00"), False) for number in (2, 1, 0)
+    ]
+    assert await gateway.list_refunds((await a_payment(gateway)).intent_id) == ()
+
+
+async def test_more_refunds_than_fit_on_a_page_are_all_listed(
+    gateway: PaymentGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("consumers.payments.gateway.PAGE", 2)
+    payment = await a_payment(gateway, ready_for="refund")
+    for number in range(5):
+        assert await payment.refund(Decimal("1.00"), f"refund-{number}") == Refunded()
+    listed = await gateway.list_refunds(payment.intent_id)
+    assert isinstance(listed, tuple)
+    assert len({one.mark for one in listed}) == len(listed) == 5
+
+
+async def test_without_the_list_there_is_no_knowing(gateway: PaymentGateway, simulator: RunningSimulator) -> None:
+    payment = await a_payment(gateway, ready_for="refund")
+    await simulator.script("list", "500_before", times=None)
+    assert isinstance(await gateway.list_refunds(payment.intent_id), Unknown)
 
 
 @pytest.mark.parametrize(("fault", "happened"), SILENCES)

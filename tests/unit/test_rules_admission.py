@@ -192,8 +192,9 @@ def test_money_given_back_later_ends_no_turn() -> None:
     sale, user = a_sale_in_high_demand()
     refunded, canceled = a_completed_order(sale, user, 0), a_completed_order(sale, user, 1)
     is_saved_and_loaded(sale)
-    decide(sale, refund(sale.terms.event_id, refunded.id))
-    decide(sale, payment_refunded(sale.terms.event_id, refunded.id))
+    command = refund(sale.terms.event_id, refunded.id)
+    decide(sale, command)
+    decide(sale, payment_refunded(sale.terms.event_id, refunded.id, command.command_id))
     decide(sale, cancel_payment(sale.terms.event_id, canceled.id))
     assert turns_after([sale]) == {}
 

@@ -204,8 +204,9 @@ def test_what_is_given_back_counts_no_longer() -> None:
 def test_what_is_refunded_counts_no_longer() -> None:
     sale, user = a_sale(ticket_limit=2), a_user()
     order = a_completed_order(sale, user, 0, 1)
-    decide(sale, refund(sale.terms.event_id, order.id))
-    decide(sale, payment_refunded(sale.terms.event_id, order.id))
+    command = refund(sale.terms.event_id, order.id)
+    decide(sale, command)
+    decide(sale, payment_refunded(sale.terms.event_id, order.id, command.command_id))
     a_hold(sale, user, 2, 3)
 
 

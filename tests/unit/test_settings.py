@@ -118,6 +118,7 @@ def test_numbers_say_their_unit_or_what_they_count() -> None:
         "_length",
         "_prefetch",
         "_per_second",
+        "_days",
     )
     known_without = {"room_capacity", "ingress_workers", "bcrypt_cost", "payment_concurrency"}
     for name, field in Settings.model_fields.items():
