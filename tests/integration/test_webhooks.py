@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -19,6 +19,7 @@ from contracts.domain_events import Notice, NoticesDue, OrderConfirmation, Order
 from contracts.ids import EventId, OrderId
 from contracts.settings import Settings
 from contracts.webhook_signatures import is_genuine, new_secret
+from db import failpoints
 from db import webhooks as records
 from db.postgres import transaction
 from db.sessions import create_session
@@ -332,3 +333,44 @@ async def test_an_organiser_makes_tries_replays_and_removes_an_endpoint(
 async def test_an_address_we_would_not_call_is_refused_with_the_reason(organiser: Any) -> None:
     status, said = await ask(organiser, "POST", "/", {"url": "ftp://example.com/hook"})
     assert (status, said["errors"][0]["pointer"]) == (422, "/url")
+
+
+@pytest.fixture
+def crash() -> Iterator[Callable[[str], None]]:
+    """Arms a failpoint that raises, for this test alone."""
+
+    def at(name: str) -> None:
+        failpoints.arm(f"{name}=1*raise")
+
+    yield at
+    failpoints.disarm()
+
+
+async def test_a_message_written_down_before_a_crash_is_not_written_again(
+    an_endpoint: MakeEndpoint, receiver: Receiver, crash: Callable[[str], None]
+) -> None:
+    endpoint = await an_endpoint()
+    message = an_order(endpoint.event_id, uuid4())
+    crash("webhooks.after_written")
+    with pytest.raises(failpoints.InjectedFailure):
+        await endpoint.told(message)
+    await endpoint.told(message)
+    assert [one.sequence for one in await endpoint.messages()] == [1]
+
+
+async def test_a_message_posted_before_a_crash_is_posted_again_under_its_id(
+    an_endpoint: MakeEndpoint, receiver: Receiver, crash: Callable[[str], None]
+) -> None:
+    endpoint = await an_endpoint()
+    await endpoint.told(an_order(endpoint.event_id, uuid4()))
+    crash("webhooks.after_post")
+    with pytest.raises(failpoints.InjectedFailure):
+        await endpoint.send()
+    assert (await endpoint.messages())[0].status == "pending", "the lease keeps it for us until it is over"
+    await endpoint.resources.pool.execute(
+        "UPDATE webhook_messages SET next_attempt_at = now() WHERE endpoint_id = $1", endpoint.id
+    )
+    await endpoint.send()
+    assert (await endpoint.messages())[0].status == "delivered"
+    assert len({headers["webhook-id"] for headers, _ in receiver.heard}) == 1
+    assert len(receiver.heard) == 2
