@@ -9,6 +9,7 @@ import asyncio
 import os
 import sys
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Final
 
 import asyncpg
@@ -29,11 +30,17 @@ from ops.stack import Stack, StackProblem
 PASSWORD: Final = "correct horse battery"  # noqa: S105 -- known to everyone on purpose
 BUYER_COUNT = 20
 
+# In every price; and tickets go back for a twentieth of theirs until a week before the show.
+FEE_RATE = Decimal("0.08")
+TAX_RATE = Decimal("0.09")
+REFUNDS_END_BEFORE = timedelta(days=7)
+REFUND_FEE_RATE = Decimal("0.05")
+
 
 def people() -> list[Person]:
-    """An administrator and some buyers, all with the same password."""
+    """An administrator, somebody at the door and some buyers, all with the same password."""
     buyers = (f"buyer{number}" for number in range(1, BUYER_COUNT + 1))
-    return [_person("admin", "admin"), *(_person(buyer, "user") for buyer in buyers)]
+    return [_person("admin", "admin"), _person("door", "scanner"), *(_person(buyer, "user") for buyer in buyers)]
 
 
 def _person(name: str, role: Role) -> Person:
@@ -103,6 +110,10 @@ async def _make_event(tx: Transaction, show: Show, now: datetime) -> None:
         on_sale_date=now + timedelta(minutes=show.minutes_until_sale),
         currency=show.house.currency,
         high_demand=show.high_demand,
+        fee_rate=FEE_RATE,
+        tax_rate=TAX_RATE,
+        refund_until=show.begins_at(now) - REFUNDS_END_BEFORE,
+        refund_fee_rate=REFUND_FEE_RATE,
     )
 
 
@@ -116,7 +127,9 @@ def seed_command() -> None:
         Console(stderr=True).print(f"could not seed: {problem}", style="red", markup=False)
         sys.exit(1)
     console.print(
-        f"sign in as buyer1@demo.example … buyer{BUYER_COUNT}@demo.example, password: {PASSWORD}", highlight=False
+        f"sign in as buyer1@demo.example … buyer{BUYER_COUNT}@demo.example, admin@demo.example or door@demo.example,"
+        f" password: {PASSWORD}",
+        highlight=False,
     )
 
 

@@ -63,7 +63,7 @@ async def test_everybody_signs_in_with_the_password_that_is_shown(pool: Pool) ->
     await seed(pool, bcrypt_cost=LOWEST_COST)
     hashes = await pool.fetch("SELECT password_hash FROM users WHERE id = ANY($1)", [person.id for person in people()])
 
-    assert len(hashes) == 21
+    assert len(hashes) == 22
     assert bcrypt.checkpw(PASSWORD.encode(), hashes[0]["password_hash"].encode())
 
 
