@@ -20,7 +20,7 @@ STACK_NAME, PORT_BASE = "bench", 9800
 SERVERS = ("postgres", "redis", "rabbitmq", "mail")
 
 INGRESS, COMMANDS, PAYMENTS, RELAY = "ingress", "commands (engine)", "payments", "relay"
-BACK_OFFICE, CARETAKERS = "notifications, analytics", "cleanup, lifecycle, admissions"
+BACK_OFFICE, CARETAKERS = "notifications, webhooks, analytics", "cleanup, lifecycle, admissions"
 SIMULATOR, MAIL_CATCHER = "payment simulator", "mail catcher"
 POSTGRES, REDIS, RABBITMQ = "PostgreSQL", "Redis", "RabbitMQ"
 
