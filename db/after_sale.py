@@ -5,14 +5,13 @@ Every function is one statement inside the engine's transaction. Only consumers 
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 import asyncpg
 
 from db.named_queries import queries
-from db.postgres import Transaction
-from db.sale import Records, Row, StaleWrite
+from db.postgres import Transaction, columns
+from db.sale import Records, Row, expect_changed
 
 _sql = queries("after_sale")
 
@@ -33,7 +32,7 @@ async def insert_refunds(tx: Transaction, event_id: UUID, *, at: datetime, rows:
     """Refunds as (id, order_id, kind, ticket_ids, amount, fee_kept, currency, status, provider_key, requested_by, reason,
     refunded_at); the ticket ids as an array literal."""
     if rows:
-        await tx.execute(_sql.insert_refunds, event_id, at, *_columns(rows))
+        await tx.execute(_sql.insert_refunds, event_id, at, *columns(rows))
 
 
 async def update_refunds(tx: Transaction, event_id: UUID, rows: Sequence[Row]) -> None:
@@ -53,7 +52,7 @@ async def lock_transfers(
 async def insert_transfers(tx: Transaction, event_id: UUID, *, at: datetime, rows: Sequence[Row]) -> None:
     """Transfers as (id, ticket_id, ticket_version, from_user_id, to_email, expires_at, status, to_user_id, ended_at)."""
     if rows:
-        await tx.execute(_sql.insert_transfers, event_id, at, *_columns(rows))
+        await tx.execute(_sql.insert_transfers, event_id, at, *columns(rows))
 
 
 async def update_transfers(tx: Transaction, event_id: UUID, rows: Sequence[Row]) -> None:
@@ -73,7 +72,7 @@ async def lock_resales(
 async def insert_resales(tx: Transaction, event_id: UUID, *, at: datetime, rows: Sequence[Row]) -> None:
     """Resales as (id, ticket_id, order_id, seat_id, seller_id, price, usual_price, hold_id, status, refund_id, ended_at)."""
     if rows:
-        await tx.execute(_sql.insert_resales, event_id, at, *_columns(rows))
+        await tx.execute(_sql.insert_resales, event_id, at, *columns(rows))
 
 
 async def update_resales(tx: Transaction, event_id: UUID, rows: Sequence[Row]) -> None:
@@ -84,13 +83,13 @@ async def update_resales(tx: Transaction, event_id: UUID, rows: Sequence[Row]) -
 async def insert_money(tx: Transaction, event_id: UUID, *, at: datetime, rows: Sequence[Row]) -> None:
     """Entries as (order_id, refund_id, debit, credit, amount, currency, command_id)."""
     if rows:
-        await tx.execute(_sql.insert_money, event_id, at, *_columns(rows))
+        await tx.execute(_sql.insert_money, event_id, at, *columns(rows))
 
 
 async def insert_audits(tx: Transaction, event_id: UUID, *, at: datetime, rows: Sequence[Row]) -> None:
     """Entries as (user_id, action, subject, before, after), the last two as JSON."""
     if rows:
-        await tx.execute(_sql.insert_audits, event_id, at, *_columns(rows))
+        await tx.execute(_sql.insert_audits, event_id, at, *columns(rows))
 
 
 async def find_cancellation(tx: Transaction, event_id: UUID) -> asyncpg.Record | None:
@@ -124,12 +123,5 @@ async def finish_cancellation(tx: Transaction, event_id: UUID, *, at: datetime) 
 
 
 async def _update(tx: Transaction, statement: str, event_id: UUID, rows: Sequence[Row]) -> None:
-    if not rows:
-        return
-    changed = int((await tx.execute(statement, event_id, *_columns(rows))).rpartition(" ")[2])
-    if changed != len(rows):
-        raise StaleWrite(f"{changed} of {len(rows)} records could be changed")
-
-
-def _columns(rows: Sequence[Row]) -> list[list[Any]]:
-    return [list(column) for column in zip(*rows, strict=True)]
+    if rows:
+        expect_changed(len(rows), await tx.execute(statement, event_id, *columns(rows)), "records")

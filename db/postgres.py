@@ -4,7 +4,7 @@ One pool per process. Each session carries timeouts, so that a frozen or runaway
 is the fence's other half.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
@@ -87,6 +87,21 @@ async def transaction(pool: Pool) -> AsyncIterator[Transaction]:
     is the truth. (Under REPEATABLE READ the snapshot would be older than the lock: peers oversold that way.)"""
     async with pool.acquire(timeout=5.0) as connection, connection.transaction(isolation="read_committed"):
         yield connection
+
+
+def columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    """Records of equal length, turned on their side: one array for each column, as `unnest` takes them. At least one record."""
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def array_literal(values: Iterable[object]) -> str:
+    """`{1,2}`, of ids and numbers: how an array travels inside an array, because arrays of arrays must be rectangular."""
+    return "{" + ",".join(map(str, values)) + "}"
+
+
+def changed_count(command_tag: str) -> int:
+    """How many records a statement changed, by what PostgreSQL says of it: 3 of `UPDATE 3`."""
+    return int(command_tag.rpartition(" ")[2])
 
 
 def _milliseconds(seconds: float) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Collection, Sequence
 from uuid import UUID
 
 from db.named_queries import queries
-from db.postgres import Transaction
-from db.sale import Records, Row, StaleWrite
+from db.postgres import Transaction, columns
+from db.sale import Records, Row, expect_changed
 
 _sql = queries("prices")
 
@@ -41,9 +41,5 @@ async def find_tiers(tx: Transaction, event_id: UUID, sections: Collection[str])
 
 async def reprice_holds(tx: Transaction, event_id: UUID, rows: Sequence[Row]) -> None:
     """Holds as (id, prices, reductions, code_id), prices and reductions as array literals; raises StaleWrite."""
-    if not rows:
-        return
-    columns = [list(column) for column in zip(*rows, strict=True)]
-    changed = int((await tx.execute(_sql.reprice_holds, event_id, *columns)).rpartition(" ")[2])
-    if changed != len(rows):
-        raise StaleWrite(f"{changed} of {len(rows)} holds could be repriced")
+    if rows:
+        expect_changed(len(rows), await tx.execute(_sql.reprice_holds, event_id, *columns(rows)), "holds")

@@ -12,7 +12,7 @@ from uuid import UUID
 import asyncpg
 
 from db.named_queries import queries
-from db.postgres import Pool, Transaction
+from db.postgres import Pool, Transaction, changed_count, columns
 
 Records = list[asyncpg.Record]
 Row = Sequence[Any]
@@ -81,16 +81,21 @@ async def read_seat_map(pool: Pool, event_id: UUID) -> tuple[int, Records]:
         return ledger_seq or 0, list(await connection.fetch(SQL.read_seat_map, event_id))
 
 
+async def read_seats_of_map(tx: Transaction, event_id: UUID) -> Records:
+    """All seats in map order, as they are for this transaction before it writes any."""
+    return list(await tx.fetch(SQL.read_seat_map, event_id))
+
+
 async def save_seats(tx: Transaction, event_id: UUID, rows: Sequence[Row]) -> None:
     """Seats as (id, status, hold_id, held_until, order_id, fence, fence_read, resale_id); raises StaleWrite."""
     if rows:
-        _expect(len(rows), await tx.execute(SQL.save_seats, event_id, *_columns(rows)), "seats")
+        expect_changed(len(rows), await tx.execute(SQL.save_seats, event_id, *columns(rows)), "seats")
 
 
 async def save_prices(tx: Transaction, event_id: UUID, rows: Sequence[Row]) -> None:
     """Seats as (id, price); raises StaleWrite."""
     if rows:
-        _expect(len(rows), await tx.execute(SQL.save_prices, event_id, *_columns(rows)), "prices")
+        expect_changed(len(rows), await tx.execute(SQL.save_prices, event_id, *columns(rows)), "prices")
 
 
 async def keep_prices_of_holds(tx: Transaction, event_id: UUID) -> None:
@@ -107,42 +112,42 @@ async def append_ledger(tx: Transaction, event_id: UUID, *, last_seq: int, at: d
     """Entries as (seat_id, from_status, to_status, hold_id, order_id, command_id), numbered on from `last_seq` without a
     gap. Raises StaleWrite when somebody else has numbered meanwhile."""
     if rows:
-        changed = await tx.execute(SQL.append_ledger, event_id, last_seq, at, *_columns(rows))
-        _expect(len(rows), changed, "ledger entries")
+        changed = await tx.execute(SQL.append_ledger, event_id, last_seq, at, *columns(rows))
+        expect_changed(len(rows), changed, "ledger entries")
 
 
 async def insert_holds(tx: Transaction, event_id: UUID, *, at: datetime, rows: Sequence[Row]) -> None:
     """Holds as (id, user_id, seat_ids, fences, total, status, held_until, reserved_until, request_hash,
     prices, tiers, reductions, code_id, waiting_id)."""
     if rows:
-        await tx.execute(SQL.insert_holds, event_id, at, *_columns(rows))
+        await tx.execute(SQL.insert_holds, event_id, at, *columns(rows))
 
 
 async def update_holds(tx: Transaction, event_id: UUID, rows: Sequence[Row]) -> None:
     """Holds as (id, status, held_until, total); raises StaleWrite."""
     if rows:
-        _expect(len(rows), await tx.execute(SQL.update_holds, event_id, *_columns(rows)), "holds")
+        expect_changed(len(rows), await tx.execute(SQL.update_holds, event_id, *columns(rows)), "holds")
 
 
 async def insert_orders(tx: Transaction, event_id: UUID, *, at: datetime, rows: Sequence[Row]) -> None:
     """Orders with their payments, as (id, user_id, hold_id, status, total, currency, request_hash, reply_to,
     correlation_id, provider_key, payment_status, payment_method, kind, code_id, answer, completed_at)."""
     if rows:
-        await tx.execute(SQL.insert_orders, event_id, at, *_columns(rows))
+        await tx.execute(SQL.insert_orders, event_id, at, *columns(rows))
 
 
 async def update_orders(tx: Transaction, event_id: UUID, rows: Sequence[Row]) -> None:
     """Orders with their payments, as (id, status, ended_because, answer, completed_at, reply_to, correlation_id,
     payment_status, intent_id); raises StaleWrite."""
     if rows:
-        _expect(len(rows), await tx.execute(SQL.update_orders, event_id, *_columns(rows)), "orders")
+        expect_changed(len(rows), await tx.execute(SQL.update_orders, event_id, *columns(rows)), "orders")
 
 
 async def insert_tickets(tx: Transaction, event_id: UUID, *, at: datetime, rows: Sequence[Row]) -> None:
     """Tickets with their order items, as (ticket_id, order_id, seat_id, user_id, price, fee, tax, reduction, tier); a seat that
     is sold already violates `a_seat_is_sold_once`."""
     if rows:
-        await tx.execute(SQL.insert_tickets, event_id, at, *_columns(rows))
+        await tx.execute(SQL.insert_tickets, event_id, at, *columns(rows))
 
 
 async def lock_tickets(tx: Transaction, event_id: UUID, order_ids: Collection[UUID]) -> Records:
@@ -154,20 +159,17 @@ async def update_tickets(tx: Transaction, event_id: UUID, rows: Sequence[Row]) -
     """Tickets with their order items, as (id, order_id, seat_id, user_id, version, status, ended_because, live, refund_id);
     raises StaleWrite."""
     if rows:
-        _expect(len(rows), await tx.execute(SQL.update_tickets, event_id, *_columns(rows)), "tickets")
+        expect_changed(len(rows), await tx.execute(SQL.update_tickets, event_id, *columns(rows)), "tickets")
 
 
 async def insert_answers(tx: Transaction, event_id: UUID, *, at: datetime, rows: Sequence[Row]) -> None:
     """Answers as (command_id, request_hash, reply)."""
     if rows:
-        await tx.execute(SQL.insert_answers, event_id, at, *_columns(rows))
+        await tx.execute(SQL.insert_answers, event_id, at, *columns(rows))
 
 
-def _columns(rows: Sequence[Row]) -> list[list[Any]]:
-    return [list(column) for column in zip(*rows, strict=True)]
-
-
-def _expect(wanted: int, command_tag: str, what: str) -> None:
-    changed = int(command_tag.rpartition(" ")[2])
+def expect_changed(wanted: int, command_tag: str, what: str) -> None:
+    """Raises StaleWrite when fewer records (or more) were changed than were written; `what` says which."""
+    changed = changed_count(command_tag)
     if changed != wanted:
         raise StaleWrite(f"{changed} of {wanted} {what} could be changed")

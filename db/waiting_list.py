@@ -10,7 +10,7 @@ from uuid import UUID
 
 from contracts.ids import WaitingId
 from db.named_queries import queries
-from db.postgres import Transaction
+from db.postgres import Transaction, columns
 from db.sale import Records, Row
 
 _sql = queries("waiting_list")
@@ -38,13 +38,13 @@ async def count_free_seats(tx: Transaction, event_id: UUID) -> dict[tuple[str, b
 async def insert_places(tx: Transaction, event_id: UUID, *, at: datetime, rows: Sequence[Row]) -> None:
     """Places as (id, user_id, position, seat_count, section, accessible)."""
     if rows:
-        await tx.execute(_sql.insert_places, event_id, at, *(list(column) for column in zip(*rows, strict=True)))
+        await tx.execute(_sql.insert_places, event_id, at, *columns(rows))
 
 
 async def update_places(tx: Transaction, event_id: UUID, rows: Sequence[Row]) -> None:
     """Places as (id, status, hold_id, offered_at, ended_at)."""
     if rows:
-        await tx.execute(_sql.update_places, event_id, *(list(column) for column in zip(*rows, strict=True)))
+        await tx.execute(_sql.update_places, event_id, *columns(rows))
 
 
 async def end_offers(tx: Transaction, event_id: UUID, *, at: datetime, statuses: Mapping[WaitingId, str]) -> None:

@@ -6,7 +6,7 @@ for it again, and one that has them all can prove it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 from uuid import UUID, uuid4
 
 from pydantic import AwareDatetime, Field
@@ -16,7 +16,7 @@ from contracts.ids import EventId, UserId
 from contracts.value import Value
 from contracts.webhooks import Fact, WebhookType
 from db.named_queries import queries
-from db.postgres import Pool, Transaction
+from db.postgres import Pool, Transaction, changed_count, columns
 
 _sql = queries("webhooks")
 
@@ -167,7 +167,7 @@ async def _number(tx: Transaction, endpoint_id: UUID, last_sequence: int, facts:
     if not fresh:
         return 0
     rows = [_row(fact, last_sequence + number, at) for number, fact in enumerate(fresh, 1)]
-    await tx.execute(_sql.insert_messages, endpoint_id, *(list(column) for column in zip(*rows, strict=True)))
+    await tx.execute(_sql.insert_messages, endpoint_id, *columns(rows))
     return len(rows)
 
 
@@ -231,8 +231,7 @@ async def list_attempts(pool: Pool, endpoint_id: UUID, sequence: int) -> list[We
 async def replay(tx: Transaction, endpoint_id: UUID, *, first: int, last: int) -> int:
     """Send these again, in order, as if for the first time; returns how many there are."""
     await tx.execute(_sql.forget_attempts, endpoint_id, first, last)
-    tag: Any = await tx.execute(_sql.replay_messages, endpoint_id, first, last)
-    return int(tag.rpartition(" ")[2])
+    return changed_count(await tx.execute(_sql.replay_messages, endpoint_id, first, last))
 
 
 async def forget_old(pool: Pool, *, days: int) -> None:

@@ -5,8 +5,6 @@ messages others are owed, in that same transaction.
 """
 
 from collections.abc import Iterable
-from decimal import Decimal
-from uuid import UUID
 
 from consumers.event_commands.save_after_sale import save_after_sale
 from consumers.event_commands.waiting_list import save_waiting_list
@@ -27,7 +25,7 @@ from contracts.ids import EventId
 from contracts.settings import Settings
 from db import outbox, prices
 from db import sale as records
-from db.postgres import Transaction
+from db.postgres import Transaction, array_literal
 
 
 async def save_sale(tx: Transaction, sale: Sale, *, settings: Settings) -> None:
@@ -173,23 +171,23 @@ def _hold_row(hold: Hold) -> tuple[object, ...]:
     return (
         hold.id,
         hold.user_id,
-        _array_literal(hold.seat_ids),
-        _array_literal(hold.fences),
+        array_literal(hold.seat_ids),
+        array_literal(hold.fences),
         hold.total,
         hold.status,
         hold.held_until,
         hold.reserved_until,
         hold.request_hash,
-        None if hold.prices is None else _array_literal(hold.prices),
+        None if hold.prices is None else array_literal(hold.prices),
         None if hold.tiers is None else _text_array_literal(hold.tiers),
-        None if hold.reductions is None else _array_literal(hold.reductions),
+        None if hold.reductions is None else array_literal(hold.reductions),
         hold.code_id,
         hold.waiting_id,
     )
 
 
 def _repriced_hold_row(hold: Hold) -> tuple[object, ...]:
-    return hold.id, _array_literal(hold.prices or ()), _array_literal(hold.reductions or ()), hold.code_id
+    return hold.id, array_literal(hold.prices or ()), array_literal(hold.reductions or ()), hold.code_id
 
 
 def _new_order_row(order: Order) -> tuple[object, ...]:
@@ -225,10 +223,6 @@ def _changed_order_row(order: Order) -> tuple[object, ...]:
         order.payment_status,
         order.intent_id,
     )
-
-
-def _array_literal(values: Iterable[UUID | int | Decimal]) -> str:
-    return "{" + ",".join(map(str, values)) + "}"
 
 
 def _text_array_literal(values: Iterable[str]) -> str:

@@ -6,7 +6,7 @@ from uuid import UUID
 from consumers.rules.after_sale import Cancellation
 from consumers.rules.sale import Sale
 from db import after_sale as records
-from db.postgres import Transaction
+from db.postgres import Transaction, array_literal
 
 
 async def save_after_sale(tx: Transaction, sale: Sale) -> None:
@@ -31,7 +31,7 @@ async def _save_refunds(tx: Transaction, event_id: UUID, sale: Sale) -> None:
                 refund.id,
                 refund.order_id,
                 refund.kind,
-                "{" + ",".join(map(str, refund.ticket_ids)) + "}",
+                array_literal(refund.ticket_ids),
                 refund.amount,
                 refund.fee_kept,
                 refund.currency,

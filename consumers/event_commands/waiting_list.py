@@ -49,7 +49,7 @@ async def offer_freed_seats(tx: Transaction, sale: Sale, *, settings: Settings) 
     event_id = sale.terms.event_id
     line = await _line(tx, sale)
     await _count_seats(tx, sale, {place.user_id for place in line})
-    found = await tx.fetch(sale_records.SQL.read_seat_map, event_id)
+    found = await sale_records.read_seats_of_map(tx, event_id)
     free_before = {SeatId(record["id"]) for record in found if record["status"] == "available"}
 
     def is_free(seat_id: SeatId) -> bool:

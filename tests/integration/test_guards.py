@@ -199,7 +199,7 @@ async def test_the_record_count_tells_a_stale_write(
     others = [guard for guard in GUARDS if guard != "fence column"]
     await race_without(house, *others, seat=house.seats[0], gate=tmp_path / "first")
     await house.ledger_agrees_with_seats()
-    monkeypatch.setattr(records, "_expect", lambda *_: None)
+    monkeypatch.setattr(records, "expect_changed", lambda *_: None)
     await race_without(house, *others, seat=house.seats[1], gate=tmp_path / "second")
     with pytest.raises(AssertionError, match="does not have its seat"):
         await house.ledger_agrees_with_seats()
