@@ -232,8 +232,33 @@ class Settings(BaseModel):
     )
     lifecycle_poll_seconds: float = Field(1.0, gt=0, description="how often sales are opened and closed by the clock")
     drain_seconds: float = Field(15.0, gt=0, description="what SIGTERM leaves a process to finish what it took")
-    metrics_host: str = "127.0.0.1"
-    metrics_port: int = Field(8411, ge=0, le=65535, description="where consumers serve /metrics; 0 serves none")
+
+    # Running it.
+    metrics_host: str = Field("127.0.0.1", description="where consumers listen for Prometheus and for health checks")
+    metrics_port: int = Field(
+        8411, ge=0, le=65535, description="where consumers serve /metrics, /health, /ready and /live; 0 serves none"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info",
+        description="what is less than this is not written; the key events of a sale are info, warning and error",
+    )
+    otlp_url: str = Field(
+        "",
+        description="where traces are sent (OpenTelemetry, OTLP over HTTP), such as http://collector:4318; empty: nowhere,"
+        " and nothing is traced",
+    )
+    trace_ratio: float = Field(
+        1.0, ge=0, le=1, description="the share of requests that are traced; a rush leaves 1 in 100 readable"
+    )
+    lease_seconds: float = Field(
+        6.0, gt=0, description="a consumer silent for this long is gone: its events move to the others"
+    )
+    stuck_queue_seconds: float = Field(
+        10.0, gt=0, description="a queue with messages and nobody who takes them is named as stuck after this"
+    )
+    verify_seconds: float = Field(
+        60.0, gt=0, description="how often the verifier holds each event that is on sale against its ledger"
+    )
 
     failpoints: str = Field("", description="crash points for tests, e.g. engine.before_commit=1*kill")
 

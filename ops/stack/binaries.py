@@ -1,4 +1,4 @@
-"""Where are the programs of PostgreSQL, Redis and RabbitMQ on this machine, and may we install them?"""
+"""Where are the programs of PostgreSQL, Redis, RabbitMQ, nginx and Prometheus on this machine, and may we install them?"""
 
 import os
 import re
@@ -11,7 +11,15 @@ from pathlib import Path
 
 from ops.stack.problem import StackProblem
 
-PACKAGES = {"postgres": "postgresql", "redis": "redis-server", "rabbitmq": "rabbitmq-server"}
+PACKAGES = {
+    "postgres": "postgresql",
+    "redis": "redis-server",
+    "rabbitmq": "rabbitmq-server",
+    "nginx": "nginx-light",  # only where several ingress instances stand behind one address
+    "promtool": "prometheus",  # only for the tests of the alert rules
+}
+# Those an operator may run elsewhere and tell us where.
+_MAY_BE_ELSEWHERE = frozenset({"postgres", "redis", "rabbitmq"})
 POSTGRES_OLDEST = 15
 INSTALL_SECONDS = 900
 
@@ -56,12 +64,32 @@ def rabbitmq_program(name: str) -> Path:
     raise StackProblem(f"no RabbitMQ (with Erlang) on this machine: {advice('rabbitmq')}")
 
 
+def nginx_program() -> Path:
+    """The nginx server; raises StackProblem."""
+    return _found("nginx")
+
+
+def promtool_program() -> Path:
+    """What checks the rules of Prometheus; raises StackProblem."""
+    return _found("promtool")
+
+
+def _found(program: str) -> Path:
+    # /usr/sbin is on root's path only.
+    found = shutil.which(program) or shutil.which(program, path="/usr/sbin:/usr/local/sbin")
+    if found is None:
+        raise StackProblem(f"no {program} on this machine: {advice(program)}")
+    return Path(found)
+
+
 def is_here(server: str) -> bool:
     """The program of this server can be started."""
     find: Mapping[str, Callable[[], Path]] = {
         "postgres": lambda: postgres_program("postgres"),
         "redis": redis_program,
         "rabbitmq": lambda: rabbitmq_program("rabbitmq-server"),
+        "nginx": nginx_program,
+        "promtool": promtool_program,
     }
     if server not in find:
         return True  # our own program
@@ -74,6 +102,8 @@ def is_here(server: str) -> bool:
 
 def advice(server: str) -> str:
     """What an operator can do about a missing server."""
+    if server not in _MAY_BE_ELSEWHERE:
+        return f"install it (apt-get install {PACKAGES[server]})"
     return (
         f"install it (apt-get install {PACKAGES[server]}), or start Docker, or set BOXOFFICE_{server.upper()}_URL "
         f"to one that runs elsewhere"
