@@ -3,22 +3,22 @@
 # ARGS passes words on: make test ARGS="-k reserve -x", make rush ARGS="--seats 500 --buyers 100".
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run up down status test faults check format contracts bench rush lock clean
+.PHONY: help setup run up down status test faults check format contracts bench rush supply-chain audit lock clean
 
 BIN := .venv/bin
 COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Make .venv from the lock file (every other target does it when needed)
 	@ops/setup.sh
 
-run: setup ## Start everything, ready to sell; Ctrl-C stops all of it
-	@exec $(BIN)/boxoffice run
+run: setup ## Start everything, ready to sell; Ctrl-C stops all of it (ARGS="--scale ingress=3")
+	@exec $(BIN)/boxoffice run $(ARGS)
 
-up: setup ## Start everything in the background
-	@$(BIN)/boxoffice up
+up: setup ## Start everything in the background (ARGS likewise)
+	@$(BIN)/boxoffice up $(ARGS)
 
 down: setup ## Stop everything
 	@$(BIN)/boxoffice down
@@ -45,7 +45,7 @@ format: setup ## Format the code and mend what lint can mend
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-contracts: setup ## Write contracts/openapi.json and asyncapi.json anew from the code
+contracts: setup ## Write what follows from the code anew: contracts, settings, metrics, dashboards
 	@$(BIN)/python -m ops.contract_files
 
 bench: setup ## The figures of the README, measured on this machine
@@ -53,6 +53,12 @@ bench: setup ## The figures of the README, measured on this machine
 
 rush: setup ## Sell 10,000 seats to 2,000 buyers at once (needs a running stack)
 	@$(BIN)/boxoffice rush $(or $(ARGS),--seats 10000 --buyers 2000)
+
+supply-chain: setup ## What we are made of (build/sbom.json), licences, weaknesses, secrets; needs no network
+	@$(BIN)/python -m ops.supply_chain
+
+audit: setup ## The same, and which locked packages have known holes (asks a public service; STRICT=1 fails without it)
+	@$(BIN)/python -m ops.supply_chain --audit
 
 lock: setup ## Pin the newest versions that pyproject.toml allows, with hashes (needs uv: pip install uv)
 	$(COMPILE) --upgrade --extra dev pyproject.toml -o ops/locks/development.txt

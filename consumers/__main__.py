@@ -1,9 +1,9 @@
 """Which jobs can a consumer process do?
 
-`python -m consumers <role>` does one until it is told to stop; `all` does every one of them in one process, which is
-enough for a laptop; `declare-topology` makes sure the broker has our exchanges and queues, and ends. On SIGTERM a process
-takes nothing new, finishes what it took, and exits with 0. A role that breaks takes its process with it, with 1: whoever
-supervises us starts it anew, and a half-dead process helps nobody.
+`python -m consumers <role>` does one (or several, if several are named) until it is told to stop; `all` does every one of
+them in one process, which is enough for a laptop; `declare-topology` makes sure the broker has our exchanges and queues, and
+ends. On SIGTERM a process takes nothing new, finishes what it took, and exits with 0. A role that breaks takes its process
+with it, with 1: whoever supervises us starts it anew, and a half-dead process helps nobody.
 """
 
 import argparse
@@ -13,17 +13,17 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable
 from typing import cast
 
 import uvloop
-from prometheus_client import start_http_server
 
-from consumers.logs import set_up_logging
+from consumers.operations_page import operations_page
 from contracts.settings import Settings, UnusableSettings
 from db.garbage import collect_seldom
 from db.priority import give_way
+from db.telemetry.logs import name_role, set_up_logging
+from db.telemetry.traces import send_traces, set_up_traces
 
 log = logging.getLogger("consumers")
 
@@ -40,9 +40,10 @@ ROLES = {
     "cleanup": "consumers.cleanup",
     "lifecycle": "consumers.lifecycle",
     "admissions": "consumers.admissions",
+    "verifier": "consumers.verifier",
 }
 # A process with nothing but these runs at a lower priority than those that buyers wait for: their queues keep the work.
-BACK_OFFICE = frozenset({"notifications", "webhooks", "analytics"})
+BACK_OFFICE = frozenset({"notifications", "webhooks", "analytics", "verifier"})
 BACK_OFFICE_NICENESS = 15
 EVERY_ROLE = "all"
 DECLARE_TOPOLOGY = "declare-topology"
@@ -73,6 +74,8 @@ async def run_roles(names: Iterable[str], settings: Settings, stopping: asyncio.
 
 async def _run_role(name: str, settings: Settings, stopping: asyncio.Event) -> bool:
     """True when the role ended because it was told to."""
+    # For this task and all that the role begins: lines of `all` say whose they are.
+    name_role(name)
     log.info("role_started", extra={"role": name})
     try:
         await role_of(name)(settings, stopping)
@@ -97,34 +100,23 @@ async def serve(names: Iterable[str], settings: Settings) -> int:
         role_of(name)  # what is imported now is not garbage later
     collect_seldom()
     give_way_to_the_sale(names)
-    async with metrics_served(settings):
-        return await run_roles(names, settings, stopping)
+    set_up_traces(settings, role=process_of(names))
+    try:
+        async with operations_page(names, settings, stopping):
+            return await run_roles(names, settings, stopping)
+    finally:
+        await send_traces()
+
+
+def process_of(roles: Iterable[str]) -> str:
+    """What a process with these roles is called in logs and traces."""
+    return EVERY_ROLE if set(ROLES) <= set(roles) else "+".join(roles)
 
 
 def give_way_to_the_sale(names: Iterable[str]) -> None:
     """Mails and figures can wait in their queues while a house is being sold out; buyers cannot."""
     if set(names) <= BACK_OFFICE:
         give_way(BACK_OFFICE_NICENESS)
-
-
-@asynccontextmanager
-async def metrics_served(settings: Settings) -> AsyncIterator[None]:
-    """Serve /metrics meanwhile. A port that is taken is another role's process on this machine: it costs us only this."""
-    if settings.metrics_port == 0:
-        yield
-        return
-    try:
-        server, thread = start_http_server(settings.metrics_port, addr=settings.metrics_host)
-    except OSError as problem:
-        log.warning("metrics_not_served", extra={"port": settings.metrics_port, "reason": str(problem)})
-        yield
-        return
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 async def declare(settings: Settings) -> int:
@@ -138,21 +130,22 @@ async def declare(settings: Settings) -> int:
 def main(words: list[str] | None = None) -> int:
     """Read the settings once and do the job that the command line names."""
     parser = argparse.ArgumentParser(prog="python -m consumers", description=__doc__)
-    parser.add_argument("role", choices=[*ROLES, EVERY_ROLE, DECLARE_TOPOLOGY])
-    wanted = parser.parse_args(words).role
-    set_up_logging()
+    parser.add_argument("roles", nargs="+", metavar="role", choices=[*ROLES, EVERY_ROLE, DECLARE_TOPOLOGY])
+    roles = parser.parse_args(words).roles
+    wanted = roles[0]
     try:
         settings = Settings.read(os.environ)
     except UnusableSettings as problem:
         print(problem, file=sys.stderr)
         return 2
+    set_up_logging(settings.log_level, process="+".join(roles))
     if settings.failpoints:
         from db import failpoints
 
         failpoints.arm(settings.failpoints)
     if wanted == DECLARE_TOPOLOGY:
         return uvloop.run(declare(settings))
-    return uvloop.run(serve(ROLES if wanted == EVERY_ROLE else [wanted], settings))
+    return uvloop.run(serve(ROLES if EVERY_ROLE in roles else roles, settings))
 
 
 if __name__ == "__main__":

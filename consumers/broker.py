@@ -6,6 +6,7 @@ whoever tries again must reckon with two.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from types import TracebackType
@@ -67,6 +68,8 @@ def persistent_message(
 ) -> aio_pika.Message:
     """A message that survives a restart of the broker."""
     fields: HeadersType = dict(headers or {})
+    if wire.REASON_HEADER in fields:  # on its way to the parking lot
+        fields[wire.PARKED_AT_HEADER] = int(time.time() * 1000)
     return aio_pika.Message(
         body,
         type=type,

@@ -7,6 +7,9 @@ successes close it again. No lock and no await: one breaker belongs to one event
 import time
 from collections.abc import Callable
 from enum import StrEnum
+from weakref import WeakSet
+
+from db.telemetry.readings import READINGS
 
 
 class BreakerState(StrEnum):
@@ -15,6 +18,35 @@ class BreakerState(StrEnum):
     CLOSED = "closed"
     OPEN = "open"
     HALF_OPEN = "half_open"
+
+
+_STATE_NUMBERS = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
+
+# Those with a name, for whoever watches this process; one that nobody uses any more leaves by itself.
+_named: WeakSet["CircuitBreaker"] = WeakSet()
+
+
+def all_breakers() -> list["CircuitBreaker"]:
+    """This process's breakers that have a name, by name."""
+    return sorted(_named, key=lambda breaker: breaker.name)
+
+
+STATE = READINGS.gauge(
+    "circuit_breaker_state",
+    "0 closed, 1 half open, 2 open; of several of one name the worst",
+    ["name"],
+    over_workers="livemax",
+)
+
+
+@READINGS.often
+def _read_states() -> None:
+    worst: dict[str, int] = {}
+    for breaker in all_breakers():
+        worst[breaker.name] = max(worst.get(breaker.name, 0), _STATE_NUMBERS[breaker.state])
+    STATE.clear()
+    for name, number in worst.items():
+        STATE.labels(name).set(number)
 
 
 class CircuitBreaker:
@@ -26,11 +58,16 @@ class CircuitBreaker:
         failures: int,
         open_seconds: float,
         successes: int = 1,
+        name: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Opens after `failures` in a row, stays open for `open_seconds`, closes after `successes` trials went well."""
+        """Opens after `failures` in a row, stays open for `open_seconds`, closes after `successes` trials went well.
+        With a `name` (redis_locks, waiting_room, payment_provider) it is seen in /health and in the metrics."""
         if failures < 1 or successes < 1 or open_seconds <= 0:
             raise ValueError("a breaker needs at least one failure, one success and some time")
+        self.name = name
+        if name:
+            _named.add(self)
         self._failures_to_open = failures
         self._successes_to_close = successes
         self._open_seconds = open_seconds

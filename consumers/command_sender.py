@@ -4,6 +4,7 @@ Confirmed, and coalesced: while one message for an event is under way, later com
 busy provider costs the engine one batch and not a hundred.
 """
 
+import time
 from collections.abc import Sequence
 from uuid import uuid4
 
@@ -14,6 +15,7 @@ from contracts import topology, wire
 from contracts.commands import AnyCommand
 from contracts.ids import EventId
 from db.coalescer import Coalescer
+from db.telemetry.traces import about_messages, current_traceparent, span
 
 # A full queue is worked off within a second or two; after that the retry ladder is the better place to wait.
 ATTEMPTS_MAX = 6
@@ -33,7 +35,13 @@ class CommandSender:
         if sender is None:
             self._forget_idle()
             sender = self._by_event[command.event_id] = Coalescer(self._publish, batch_max=self._batch_max)
-        await sender.ask(command)
+        about = about_messages(
+            exchange=topology.COMMANDS, routing_key=topology.command_routing_key(command.event_id), operation="send"
+        )
+        with span(f"publish {topology.COMMANDS}", kind="producer", attributes=about):
+            if traceparent := current_traceparent():
+                command = command.model_copy(update={"traceparent": traceparent})
+            await sender.ask(command)
 
     def _forget_idle(self) -> None:
         if len(self._by_event) > 1000:
@@ -53,7 +61,7 @@ class CommandSender:
                         wire.encode_commands(commands),
                         type=wire.COMMANDS_TYPE,
                         message_id=str(uuid4()),
-                        headers={wire.COUNT_HEADER: len(commands)},
+                        headers={wire.COUNT_HEADER: len(commands), wire.ASKED_AT_HEADER: time.time_ns() // 1_000_000},
                     ),
                     exchange=topology.COMMANDS,
                     routing_key=topology.command_routing_key(commands[0].event_id),

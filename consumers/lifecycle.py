@@ -12,19 +12,19 @@ import time
 from contextlib import suppress
 
 import aiohttp
-import aiormq.abc
-from aio_pika import RobustChannel
 from aio_pika.abc import AbstractChannel, AbstractRobustConnection
 from aio_pika.exceptions import (
     CONNECTION_EXCEPTIONS,
-    ChannelInvalidStateError,
     ChannelNotFoundEntity,
     ChannelPreconditionFailed,
 )
 from prometheus_client import Gauge
 
 from consumers.broker import connect
+from consumers.queue_counts import BROKER_TIMEOUT_SECONDS, count_queue, reopened
+from consumers.seats_left import SeatsLeft
 from consumers.silent_queues import find_silent_queues
+from consumers.stuck_queues import QueueSurvey
 from contracts import topology
 from contracts.ids import EventId
 from contracts.settings import Settings
@@ -38,7 +38,6 @@ log = logging.getLogger(__name__)
 EVENT_QUEUES_MAX = 2000
 # How far back a lifecycle that starts looks for queues whose sale ended while it was away.
 LOOK_BACK_SECONDS = 14 * 24 * 3600.0
-BROKER_TIMEOUT_SECONDS = 10.0
 # A queue goes silent when its node is killed, and then we look at once, because our connection breaks as well. This is for
 # the node of a cluster that is not ours: looking costs a question per queue.
 LOOK_AT_ALL_SECONDS = 30.0
@@ -76,6 +75,8 @@ class Lifecycle:
         # Open, and not yet seen to be consumed since they were asserted or since all were looked at.
         self._unconsumed: set[EventId] = set()
         self._look_at_all_at = time.monotonic() + LOOK_AT_ALL_SECONDS
+        self._survey = QueueSurvey(settings, pool, connection)
+        self._seats_left = SeatsLeft(pool)
 
     async def run_once(self) -> None:
         """Bring statuses and queues up to date; raises what the database or the broker raises."""
@@ -95,6 +96,8 @@ class Lifecycle:
         EVENT_QUEUES.labels("open").set(len(self._open))
         EVENT_QUEUES.labels("closing").set(len(self._closing))
         await self._remove_silent_queues()
+        await self._survey.run_once(on_sale=self._open, ended=self._closing.keys())
+        await self._seats_left.look(self._open)
 
     def assert_again(self, *_: object) -> None:
         """The broker was away: whatever it has forgotten is declared in the next round."""
@@ -145,7 +148,7 @@ class Lifecycle:
                     changed = True
                     log.info("event_queue_closed", extra={"event_id": event_id})
                     continue
-                ready_count, consumer_count = await _count(channel, topology.event_queue(event_id))
+                ready_count, consumer_count = await count_queue(channel, topology.event_queue(event_id))
             if ready_count and not consumer_count:
                 # Not ours to move: the engine trusts a command for the user who sent it, and we would be another.
                 log.warning("event_queue_left_unconsumed", extra={"event_id": event_id, "message_count": ready_count})
@@ -174,15 +177,15 @@ class Lifecycle:
             consumed_lanes = {
                 lane
                 for lane in {topology.lane_of(event_id) for event_id in self._unconsumed}
-                if (await _count(channel, topology.lane_queue(lane)))[1]
+                if (await count_queue(channel, topology.lane_queue(lane)))[1]
             }
             for event_id in [one for one in self._unconsumed if topology.lane_of(one) in consumed_lanes]:
                 underlay = await channel.get_underlay_channel()
                 try:
-                    ready_count, consumer_count = await _count(channel, topology.event_queue(event_id))
+                    ready_count, consumer_count = await count_queue(channel, topology.event_queue(event_id))
                 except ChannelNotFoundEntity:
                     self._asserted.discard(event_id)  # somebody has deleted it
-                    await _reopened(channel, underlay)
+                    await reopened(channel, underlay)
                     continue
                 if consumer_count:
                     self._unconsumed.discard(event_id)
@@ -217,7 +220,7 @@ async def open_event_queue(channel: AbstractChannel, event_id: EventId, settings
     except ChannelPreconditionFailed:
         # It was declared under other settings; its kind cannot be changed, and it sells as well as any.
         log.warning("event_queue_of_another_kind", extra={"event_id": event_id})
-        underlay = await _reopened(channel, underlay)
+        underlay = await reopened(channel, underlay)
     await underlay.queue_bind(
         name, topology.COMMANDS, topology.command_routing_key(event_id), timeout=BROKER_TIMEOUT_SECONDS
     )
@@ -232,15 +235,15 @@ async def close_event_queue(channel: AbstractChannel, event_id: EventId, *, cons
     name = topology.event_queue(event_id)
     underlay = await channel.get_underlay_channel()
     try:
-        await _count(channel, topology.event_queue(event_id))
+        await count_queue(channel, topology.event_queue(event_id))
     except ChannelNotFoundEntity:
-        await _reopened(channel, underlay)
+        await reopened(channel, underlay)
         return True
     await underlay.queue_unbind(
         name, topology.COMMANDS, topology.command_routing_key(event_id), timeout=BROKER_TIMEOUT_SECONDS
     )
     # Counted again: what was on its way while the binding went has arrived by now.
-    ready_count, consumer_count = await _count(channel, topology.event_queue(event_id))
+    ready_count, consumer_count = await count_queue(channel, topology.event_queue(event_id))
     if ready_count or (consumer_count and not consumed_until_gone):
         return False
     # Not if_unused and if_empty: quorum queues refuse them with an error that closes the connection.
@@ -261,27 +264,6 @@ async def remove_silent_queue(channel: AbstractChannel, event_id: EventId) -> No
         name, topology.COMMANDS, topology.command_routing_key(event_id), timeout=BROKER_TIMEOUT_SECONDS
     )
     await underlay.queue_delete(name, timeout=BROKER_TIMEOUT_SECONDS)
-
-
-async def _count(channel: AbstractChannel, queue: str) -> tuple[int, int]:
-    """Ready messages and consumers of the queue, as far as it says so within a quarter of a second: else the broker says
-    none of either. Raises ChannelNotFoundEntity."""
-    underlay = await channel.get_underlay_channel()
-    found = await underlay.queue_declare(queue, passive=True, timeout=BROKER_TIMEOUT_SECONDS)
-    return found.message_count or 0, found.consumer_count or 0
-
-
-async def _reopened(channel: AbstractChannel, closed: aiormq.abc.AbstractChannel) -> aiormq.abc.AbstractChannel:
-    """The channel's next life, after the broker has closed it over an error; a robust channel comes back by itself."""
-    async with asyncio.timeout(BROKER_TIMEOUT_SECONDS):
-        while True:
-            if channel.is_closed and not isinstance(channel, RobustChannel):
-                await channel.reopen()
-            with suppress(ChannelInvalidStateError):
-                underlay = await channel.get_underlay_channel()
-                if underlay is not closed and not underlay.is_closed:
-                    return underlay
-            await asyncio.sleep(0.01)
 
 
 # ---- the fixed part
@@ -323,14 +305,16 @@ async def queues_without_policy(settings: Settings) -> list[str]:
     Policies cannot be set or seen over AMQP; a fresh broker loads them from rabbitmq/definitions.json.
     """
     account = {"Authorization": aiohttp.encode_basic_auth("operator", settings.rabbitmq_operator_password)}
-    url = f"{settings.rabbitmq_management_url}/api/queues/{topology.VHOST}?columns=name,policy"
+    url = f"{settings.rabbitmq_management_url}/api/queues/{topology.VHOST}?columns=name,policy,exclusive"
     timeout = aiohttp.ClientTimeout(total=BROKER_TIMEOUT_SECONDS)
     async with (
         aiohttp.ClientSession(headers=account, timeout=timeout, raise_for_status=True) as session,
         session.get(url) as response,
     ):
         queues = await response.json()
-    return [queue["name"] for queue in queues if queue["name"].startswith("tk.") and not queue.get("policy")]
+    # Those of one connection come and go faster than the management API looks.
+    ours = (queue for queue in queues if queue["name"].startswith("tk.") and not queue.get("exclusive"))
+    return [queue["name"] for queue in ours if not queue.get("policy")]
 
 
 async def _warn_of_missing_limits(settings: Settings) -> None:

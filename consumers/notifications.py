@@ -46,6 +46,8 @@ from db.failpoints import failpoint
 from db.inbox import find_seen, record_seen
 from db.postgres import Pool, open_pool
 from db.recipients import find_notice_recipients, find_places, find_recipients
+from db.telemetry.logs import correlated
+from db.telemetry.traces import about_messages, span
 from db.tickets import HeldTicket, tickets_of_orders
 
 log = logging.getLogger(__name__)
@@ -88,6 +90,8 @@ class Letter(NamedTuple):
     email: str
     mail: Mail
 
+
+_ABOUT = about_messages(exchange=topology.DOMAIN_EVENTS, routing_key=topology.NOTIFICATIONS_QUEUE, operation="process")
 
 # Something of a message that one person is to be told.
 Part = TypeVar("Part", OrderConfirmation, OrderNotice, Notice)
@@ -181,13 +185,20 @@ async def _send_each(
             part = to_send.popleft()
             label = labels[part]
             try:
-                outcome = await _send(label, await write(part), server, resources.settings)
+                with (
+                    correlated(part.correlation_id),
+                    span(f"mail {label.kind}", kind="consumer", parent=part.traceparent, attributes=_ABOUT),
+                ):
+                    outcome = await _send(label, await write(part), server, resources.settings)
+                    if outcome == "sent":
+                        log.info("mail_sent", extra={"order_id": part.order_id, **label._asdict()})
             except Exception as problem:  # noqa: BLE001 -- whatever is wrong with one of them, the others get their mail
                 unsent.append(part)
                 failures_in_a_row += 1
                 # Without its text, which may hold the address: that has no place in a log or a header.
                 reason = f"{label.kind} {label.subject_id}: {type(problem).__name__}"
-                log.warning("mail_not_sent", extra={**label._asdict(), "reason": reason})
+                with correlated(part.correlation_id):
+                    log.warning("mail_not_sent", extra={**label._asdict(), "reason": reason})
                 MAILS.labels(label.kind, "failed").inc()
                 continue
             failures_in_a_row = 0

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 
 import aio_pika
@@ -30,6 +30,7 @@ from contracts.settings import Settings
 from db.failpoints import failpoint
 from db.outbox import OUTBOX_CHANNEL, OwedMessage, delete_messages, find_backlog, take_messages
 from db.postgres import TRANSIENT_ERRORS, Pool, open_pool, transaction
+from db.telemetry.traces import Span, about_messages, span
 
 log = logging.getLogger(__name__)
 
@@ -129,12 +130,13 @@ class Relay:
 
     async def _publish(self, message: OwedMessage) -> PublishProblem | None:
         try:
-            await self._publisher.publish(
-                _as_published(message),
-                exchange=message.exchange,
-                routing_key=message.routing_key,
-                timeout_seconds=self._publish_timeout_seconds,
-            )
+            with _traced(message):
+                await self._publisher.publish(
+                    _as_published(message),
+                    exchange=message.exchange,
+                    routing_key=message.routing_key,
+                    timeout_seconds=self._publish_timeout_seconds,
+                )
         except PublishProblem as problem:
             return problem
         return None
@@ -264,6 +266,11 @@ async def _report_backlog(pool: Pool) -> None:
             backlog = await find_backlog(tx)
         OWED.set(backlog.message_count)
         OWED_SECONDS.set(backlog.oldest_seconds)
+
+
+def _traced(message: OwedMessage) -> AbstractContextManager[Span | None]:
+    about = about_messages(exchange=message.exchange, routing_key=message.routing_key, operation="send")
+    return span(f"publish {message.exchange}", kind="producer", parent=message.traceparent, attributes=about)
 
 
 def _destination(message: OwedMessage) -> str:

@@ -26,11 +26,13 @@ from consumers.broker import (
     persistent_message,
     url_for,
 )
+from consumers.delivery_figures import count_parked, count_redelivery
+from consumers.work_in_hand import WorkInHand
 from contracts import topology, wire
-from contracts.domain_events import AnyDomainEvent
+from contracts.domain_events import AnyDomainEvent, only_request_of
 from contracts.settings import BrokerUser, Settings
-from db.logs import correlated
 from db.postgres import TRANSIENT_ERRORS
+from db.telemetry.logs import bind_correlation_id, correlated, described
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +92,7 @@ class Stage(Generic[R]):
         self._ladder = ladder
         self._stopping = asyncio.Event()
         self._in_hand = 0
+        self._work = WorkInHand(name)
         self._nothing_in_hand = asyncio.Event()
         self._nothing_in_hand.set()
 
@@ -156,6 +159,8 @@ class Stage(Generic[R]):
 
     async def _take(self, delivery: RabbitMessage, resources: R, publisher: ConfirmedPublisher) -> None:
         self._in_hand += 1
+        self._work.take()
+        count_redelivery(self.queue, delivery.raw_message)
         self._nothing_in_hand.clear()
         started_at = time.monotonic()
         try:
@@ -168,6 +173,7 @@ class Stage(Generic[R]):
             log.warning("acknowledgement_lost", extra={"stage": self.name, "reason": repr(gone)})
         finally:
             self._in_hand -= 1
+            self._work.finish()
             if self._in_hand == 0:
                 self._nothing_in_hand.set()
 
@@ -177,6 +183,9 @@ class Stage(Generic[R]):
         try:
             domain_event = wire.decode_domain_event(delivery.body)
             handler = self._handlers[type(domain_event)]
+            if (part := only_request_of(domain_event)) is not None and part.correlation_id is not None:
+                # Within `correlated`, which ends with the delivery.
+                bind_correlation_id(str(part.correlation_id))
         except wire.UnreadableMessage as problem:
             return await self._park(delivery, publisher, reason=f"unreadable: {problem}")
         except KeyError:
@@ -190,7 +199,7 @@ class Stage(Generic[R]):
             return await self._try_again(delivery, publisher, problem)
         except Exception as problem:
             log.exception("handler_failed", extra={"stage": self.name})
-            return await self._park(delivery, publisher, reason=f"bug: {problem!r}")
+            return await self._park(delivery, publisher, reason=f"bug: {described(problem)}")
         await delivery.ack()
         return "answered"
 
@@ -203,7 +212,7 @@ class Stage(Generic[R]):
         return "answered"
 
     async def _try_again(self, delivery: RabbitMessage, publisher: ConfirmedPublisher, problem: BaseException) -> str:
-        reason = str(problem) or repr(problem)
+        reason = str(problem) if isinstance(problem, (TryAgain, PublishProblem)) else described(problem)
         body = _body_left(delivery, problem)
         attempt = attempt_of(delivery.headers)
         if attempt >= topology.RETRY_ATTEMPTS_MAX:
@@ -231,9 +240,12 @@ class Stage(Generic[R]):
             wire.ORIGIN_QUEUE_HEADER: self.queue,
             wire.ATTEMPT_HEADER: attempt_of(delivery.headers),
         }
-        return await self._pass_on(
+        end = await self._pass_on(
             delivery, publisher, body=body, exchange=topology.PARKING_EXCHANGE, headers=headers, end="parked"
         )
+        if end == "parked":
+            count_parked(self.queue)
+        return end
 
     async def _pass_on(
         self,

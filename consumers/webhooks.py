@@ -45,6 +45,7 @@ KEPT_DAYS = 30
 FORGET_EVERY_SECONDS = 3600.0
 
 SENT = Counter("boxoffice_webhook_attempts_total", "Webhook messages posted, by how it ended", ["end"])
+GIVEN_UP = Counter("boxoffice_webhooks_given_up_total", "Webhook messages that were tried for three days in vain")
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,7 @@ class Sender:
     async def _try_later(self, message: DueMessage) -> None:
         if message.attempt_count > len(self._pauses):
             await records.settle_message(self._resources.pool, message, "failed")
+            GIVEN_UP.inc()
             log.error("webhook_given_up", extra={"endpointId": str(message.endpoint_id), "sequence": message.sequence})
             return
         pause = self._pauses[message.attempt_count - 1]

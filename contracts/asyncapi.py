@@ -253,6 +253,8 @@ _OWN_HEADERS = {
     wire.TRACEPARENT_HEADER: {"type": "string", "description": "W3C trace context, where there is one"},
     wire.COUNT_HEADER: {"type": "integer", "minimum": 1, "description": "for people: how many commands it carries"},
     wire.ATTEMPT_HEADER: {"type": "integer", "minimum": 1, "description": "for the how-manieth time it is tried"},
+    wire.ASKED_AT_HEADER: {"type": "integer", "description": "when its oldest command was asked, ms since 1970"},
+    wire.COMMITTED_AT_HEADER: {"type": "integer", "description": "when what it tells of was committed, ms since 1970"},
 }
 _PARKED_HEADERS = {
     wire.REASON_HEADER: {"type": "string", "description": "why it was parked"},

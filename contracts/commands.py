@@ -41,6 +41,8 @@ class Command(Value):
     request_hash: str = Field(
         "", max_length=64, description="hex digest of the request body, to tell a retry from a reuse"
     )
+    # Where in a trace this was asked (W3C traceparent); None, which takes no room on the wire: it is not traced.
+    traceparent: str | None = None
 
 
 class BestAvailable(Value):

@@ -3,6 +3,7 @@
 One message per batch and kind, never one per hold: a message each would cost more than the sale.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 from uuid import UUID
@@ -31,7 +32,16 @@ class HoldsArmed(Value):
     holds: tuple[DueHold, ...]
 
 
-class PaymentRequested(Value):
+class OfRequest(Value):
+    """Something that goes back to what somebody has asked for."""
+
+    # The request's X-Correlation-Id; None: nobody's request, or a message older than this field.
+    correlation_id: UUID | None = None
+    # Where in the request's trace this belongs (W3C traceparent); None: it is not traced.
+    traceparent: str | None = None
+
+
+class PaymentRequested(OfRequest):
     """An order waits for its money. Everything the payment stage needs, so that it reads nothing first."""
 
     order_id: OrderId
@@ -49,7 +59,7 @@ class PaymentsRequested(Value):
     payments: tuple[PaymentRequested, ...]
 
 
-class PaymentDue(Value):
+class PaymentDue(OfRequest):
     """One payment to end, in the way the message's type says."""
 
     order_id: OrderId
@@ -97,7 +107,7 @@ class ConfirmedSeat(Value):
     seat: str
 
 
-class OrderConfirmation(Value):
+class OrderConfirmation(OfRequest):
     """The seed's OrderConfirmationMessage without the address: the mailer looks that up, so no queue holds it."""
 
     type: Literal["order_confirmation"] = "order_confirmation"
@@ -118,7 +128,7 @@ class OrdersConfirmed(Value):
     orders: tuple[OrderConfirmation, ...]
 
 
-class OrderNotice(Value):
+class OrderNotice(OfRequest):
     """An order that ended without tickets."""
 
     order_id: OrderId
@@ -148,7 +158,7 @@ NoticeKind = Literal[
 ]
 
 
-class Notice(Value):
+class Notice(OfRequest):
     """Something one person is to be told, once. Whoever writes the mail looks everything else up by these ids, so that no
     queue holds a name or an address."""
 
@@ -210,6 +220,25 @@ class SalesCounted(Value):
     orders_completed: int = 0
     revenue: Amount
     currency: str
+
+
+def parts_of(domain_event: Value) -> Sequence[OfRequest]:
+    """What a message is made of that goes back to requests, each part to its own."""
+    match domain_event:
+        case PaymentsRequested() | CapturesDue() | VoidsDue() | RefundsDue():
+            return domain_event.payments
+        case OrdersConfirmed() | OrdersCancelled():
+            return domain_event.orders
+        case NoticesDue():
+            return domain_event.notices
+        case _:
+            return ()
+
+
+def only_request_of(domain_event: Value) -> OfRequest | None:
+    """The part of a message that goes back to one request; None of one that goes back to several, or to none."""
+    parts = parts_of(domain_event)
+    return parts[0] if len(parts) == 1 else None
 
 
 AnyDomainEvent = Annotated[

@@ -13,14 +13,16 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from contracts.production import unfit_for_production
+
 PREFIX = "BOXOFFICE_"
 
 # Read by `boxoffice` itself (which stack, on which ports), not by the processes it starts.
-STACK_VARIABLES = frozenset({f"{PREFIX}STACK", f"{PREFIX}PORT_BASE", f"{PREFIX}STATE_FOLDER", f"{PREFIX}INSTALL"})
+STACK_VARIABLES = frozenset(
+    {f"{PREFIX}STACK", f"{PREFIX}PORT_BASE", f"{PREFIX}STATE_FOLDER", f"{PREFIX}INSTALL", f"{PREFIX}SCALE"}
+)
 
 BrokerUser = Literal["ingress", "worker", "courier", "lifecycle", "operator"]
-
-DEMO_PASSWORD_PREFIX = "demo-"
 
 Network = IPv4Network | IPv6Network
 
@@ -51,24 +53,48 @@ class Settings(BaseModel):
         "amqp://127.0.0.1:8403/tk",
         description="RabbitMQ 3.10 or later; without user and password, each role uses its own least-privilege user",
     )
-    rabbitmq_ingress_password: str = "demo-ingress"
-    rabbitmq_worker_password: str = "demo-worker"
-    rabbitmq_courier_password: str = "demo-courier"
-    rabbitmq_lifecycle_password: str = "demo-lifecycle"
-    rabbitmq_operator_password: str = "demo-operator"
+    rabbitmq_ingress_password: str = Field(
+        "demo-ingress", description="of the broker's user ingress, who sends commands and hears replies"
+    )
+    rabbitmq_worker_password: str = Field(
+        "demo-worker",
+        description="of the broker's user worker, who runs commands, notifications, webhooks and analytics",
+    )
+    rabbitmq_courier_password: str = Field(
+        "demo-courier", description="of the broker's user courier, who runs relay, payments and cleanup"
+    )
+    rabbitmq_lifecycle_password: str = Field(
+        "demo-lifecycle", description="of the broker's user lifecycle, who declares queues"
+    )
+    rabbitmq_operator_password: str = Field(
+        "demo-operator",
+        description="of the broker's user operator, who looks and changes nothing: the management UI, `boxoffice doctor`",
+    )
     rabbitmq_management_url: str = Field(
-        "http://127.0.0.1:8404", description="the management API, read by `boxoffice status`"
+        "http://127.0.0.1:8404", description="the management API: queues, policies and alarms, which AMQP does not tell"
     )
     payment_api_url: str = Field(
         "http://127.0.0.1:8408", description="https://api.stripe.com, or the simulator that `boxoffice up` starts"
     )
-    payment_api_key: str = Field("sk_test_boxoffice_demo", description="the provider's secret key")
-    smtp_url: str = Field("smtp://127.0.0.1:8409", description="where the mails go")
-    mail_sender: str = "tickets@boxoffice.example"
+    payment_api_key: str = Field(
+        "sk_test_boxoffice_demo", description="the provider's secret key; sk_test_ keys take no money"
+    )
+    smtp_url: str = Field(
+        "smtp://127.0.0.1:8409",
+        description="where the mails go: smtp://, smtp+starttls:// or smtps://, with user and password if need be",
+    )
+    mail_sender: str = Field(
+        "tickets@boxoffice.example",
+        description="whom the mails come from; its domain must let our mail server send for it",
+    )
 
     # The ingress.
-    http_host: str = "127.0.0.1"
-    http_port: int = Field(8400, ge=1, le=65535)
+    http_host: str = Field(
+        "127.0.0.1", description="where the ingress listens; only a proxy or a container network should reach it"
+    )
+    http_port: int = Field(
+        8400, ge=1, le=65535, description="where the ingress listens; each instance on a host has its own"
+    )
     ingress_workers: int = Field(1, ge=1, le=64, description="Sanic processes; one fills a core")
     public_url: str = Field("http://127.0.0.1:8400", description="as buyers see us; https makes the cookie Secure")
     body_max_bytes: int = Field(
@@ -125,7 +151,9 @@ class Settings(BaseModel):
         32, ge=1, description="logins that may wait for a slot; more are answered 503"
     )
     bcrypt_cost: int = Field(12, ge=4, le=16, description="the seed's 12; tests lower it")
-    session_seconds: int = Field(24 * 3600, ge=60)
+    session_seconds: int = Field(
+        24 * 3600, ge=60, description="how long somebody stays logged in: from the mail of the morning to the show"
+    )
     rate_limit_multiplier: float = Field(
         1.0, gt=0, description="scales every per-user limit; load generators raise it, sales leave it"
     )
@@ -177,7 +205,7 @@ class Settings(BaseModel):
         "quorum", description="quorum survives a node and a crash loop; classic is for comparison"
     )
     single_active_consumer: bool = Field(
-        True, description="off only to work around a broker bug (research/rabbitmq.md 3.2)"
+        True, description="off only to work around a broker bug (rabbitmq-server #17317: 4.3.0 to 4.3.5)"
     )
     engine_batch_max: int = Field(
         256, ge=1, le=1024, description="commands per transaction; beyond 256 nothing is gained"
@@ -200,24 +228,42 @@ class Settings(BaseModel):
     redis_timeout_seconds: float = Field(
         0.05, gt=0, description="a slower lock filter counts as failing; PostgreSQL decides anyway"
     )
-    redis_breaker_failures: int = Field(3, ge=1)
-    redis_breaker_seconds: float = Field(30.0, gt=0)
+    redis_breaker_failures: int = Field(
+        3, ge=1, description="lock filters that fail in a row before PostgreSQL locks alone; the seed's 3"
+    )
+    redis_breaker_seconds: float = Field(
+        30.0, gt=0, description="how long Redis is left alone before one batch tries it again; the seed's 30"
+    )
     postgres_pool_max: int = Field(10, ge=2, description="connections per process; the seed's 10")
-    statement_timeout_seconds: float = Field(5.0, gt=0)
-    lock_timeout_seconds: float = Field(2.0, gt=0)
+    statement_timeout_seconds: float = Field(
+        5.0, gt=0, description="PostgreSQL ends a statement of ours that runs longer; a batch takes milliseconds"
+    )
+    lock_timeout_seconds: float = Field(
+        2.0, gt=0, description="how long a statement may wait for somebody's lock; then its batch is tried again"
+    )
     idle_transaction_timeout_seconds: float = Field(
         5.0, gt=0, description="a frozen consumer loses its locks after this"
     )
-    heartbeat_seconds: int = Field(10, ge=1, description="AMQP heartbeat")
+    heartbeat_seconds: int = Field(
+        10, ge=1, description="AMQP heartbeat: a peer that is gone is noticed after two of them"
+    )
 
     # The stages behind it.
     payment_concurrency: int = Field(
         48, ge=1, description="orders in payment at once per process; the pool bounds the provider's load"
     )
-    payment_connect_timeout_seconds: float = Field(1.0, gt=0)
-    payment_read_timeout_seconds: float = Field(5.0, gt=0)
-    payment_breaker_failures: int = Field(5, ge=1)
-    payment_breaker_seconds: float = Field(30.0, gt=0)
+    payment_connect_timeout_seconds: float = Field(
+        1.0, gt=0, description="a provider that does not even connect by then is away, and nothing was asked of it"
+    )
+    payment_read_timeout_seconds: float = Field(
+        5.0, gt=0, description="how long an answer may take; none in time is not a no: the payment is looked up later"
+    )
+    payment_breaker_failures: int = Field(
+        5, ge=1, description="calls that fail in a row before checkouts are answered 503 at once; the seed's 5"
+    )
+    payment_breaker_seconds: float = Field(
+        30.0, gt=0, description="how long the provider is left alone before a call tries it again; the seed's 30"
+    )
     payment_unknown_seconds: float = Field(
         30.0, gt=0, description="a payment silent for this long is looked up by the reconciler"
     )
@@ -225,7 +271,9 @@ class Settings(BaseModel):
         3600.0, gt=0, description="how often the provider's whole list is compared with ours"
     )
     stage_prefetch: int = Field(50, ge=1, description="messages a stage holds unfinished")
-    relay_batch_max: int = Field(200, ge=1)
+    relay_batch_max: int = Field(
+        200, ge=1, description="messages the relay publishes in one transaction; more hold their locks for longer"
+    )
     relay_poll_seconds: float = Field(1.0, gt=0, description="the backstop; LISTEN/NOTIFY wakes the relay sooner")
     sweep_seconds: float = Field(
         30.0, gt=0, description="how often cleanup looks for holds whose expiry message was lost"
@@ -316,16 +364,9 @@ class Settings(BaseModel):
         """A published password or an open crash point must not reach a real sale."""
         if self.environment != "production":
             return
-        if self.failpoints:
-            raise UnusableSettings(f"{PREFIX}FAILPOINTS is for tests: unset it in production")
-        if not self.public_url.startswith("https://"):
-            raise UnusableSettings(f"{PREFIX}PUBLIC_URL must begin with https:// in production")
-        if any(origin.startswith("http://") for origin in self.cors_origin_list):
-            raise UnusableSettings(f"{PREFIX}CORS_ORIGINS must begin with https:// in production")
-        for name in type(self).model_fields:
-            value = getattr(self, name)
-            if isinstance(value, str) and value.startswith((DEMO_PASSWORD_PREFIX, "sk_test_boxoffice_demo")):
-                raise UnusableSettings(f"{PREFIX}{name.upper()} still has its demo value: set a secret of your own")
+        unfit = [f"{PREFIX}{name.upper()} {why}" for name, why in unfit_for_production(self)]
+        if unfit:
+            raise UnusableSettings("\n".join(unfit))
 
     def rabbitmq_url_for(self, user: BrokerUser) -> str:
         """The broker's address with that user's name and password; an address that already names a user is kept."""

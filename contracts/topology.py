@@ -220,7 +220,13 @@ POLICIES = (
     Policy(
         "parking",
         r"^tk\.parking$",
-        {"max-length": 100_000, "message-ttl": PARKED_FOR_MS, "overflow": "reject-publish"},
+        {
+            "max-length": 100_000,
+            "message-ttl": PARKED_FOR_MS,
+            "overflow": "reject-publish",
+            # Looking at a message counts as a delivery, and since 4.0 the twentieth would be its last: nobody looks this often.
+            "delivery-limit": 1_000_000_000,
+        },
     ),
 )
 

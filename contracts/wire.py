@@ -24,6 +24,13 @@ CONTENT_TYPE = "application/json"
 ATTEMPT_HEADER = "x-attempt"
 ORIGIN_QUEUE_HEADER = "x-origin-queue"
 REASON_HEADER = "x-reason"
+# Of a parked message: since when, in milliseconds since 1970, and who had sent it, where that was what was wrong with it.
+PARKED_AT_HEADER = "x-parked-at-ms"
+SENDER_HEADER = "x-sender"
+# When the oldest command of a message was asked, in milliseconds since 1970 by the asker's clock.
+ASKED_AT_HEADER = "x-asked-at-ms"
+# When what a message tells of was committed, likewise.
+COMMITTED_AT_HEADER = "x-committed-at-ms"
 COUNT_HEADER = "x-commands"  # for people: how many commands a message in the management UI carries
 TRACEPARENT_HEADER = "traceparent"
 

@@ -9,6 +9,9 @@ from functools import cache
 from importlib import resources
 from types import SimpleNamespace
 
+# In which file each statement stands, by its text.
+_nouns: dict[str, str] = {}
+
 _NAME_LINE = re.compile(r"^-- name: (\w+)\s*$", re.MULTILINE)
 
 
@@ -17,4 +20,11 @@ def queries(noun: str) -> SimpleNamespace:
     """The statements of `db/sql/<noun>.sql` by name."""
     text = resources.files("db").joinpath("sql", f"{noun}.sql").read_text(encoding="utf-8")
     _, *parts = _NAME_LINE.split(text)
-    return SimpleNamespace(**{name: sql.strip() for name, sql in zip(parts[::2], parts[1::2], strict=True)})
+    statements = {name: sql.strip() for name, sql in zip(parts[::2], parts[1::2], strict=True)}
+    _nouns.update(dict.fromkeys(statements.values(), noun))
+    return SimpleNamespace(**statements)
+
+
+def noun_of(statement: str) -> str | None:
+    """The file that this text stands in; None of one that was put together elsewhere."""
+    return _nouns.get(statement)

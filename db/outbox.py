@@ -20,6 +20,7 @@ from contracts.domain_events import (
     PaymentsRequested,
     RefundsDue,
     VoidsDue,
+    only_request_of,
 )
 from db.named_queries import queries
 from db.postgres import Transaction
@@ -67,8 +68,9 @@ class Backlog:
     oldest_seconds: float
 
 
-def outbox_message(domain_event: AnyDomainEvent, *, hold_seconds: int, traceparent: str | None = None) -> OutboxMessage:
-    """The message that tells of this domain event, with its way; ValueError for those that are not owed to anybody."""
+def outbox_message(domain_event: AnyDomainEvent, *, hold_seconds: int) -> OutboxMessage:
+    """The message that tells of this domain event, with its way; ValueError for those that are not owed to anybody. One that
+    goes back to a single request is in that request's trace."""
     if isinstance(domain_event, HoldsArmed):
         exchange, routing_key = topology.HOLDS, topology.hold_arm_key(hold_seconds)
     elif type(domain_event) in _KEYS:
@@ -77,12 +79,13 @@ def outbox_message(domain_event: AnyDomainEvent, *, hold_seconds: int, tracepare
         raise ValueError(
             f"{domain_event.type} is published after the commit, at most once; it has no place in the outbox"
         )
+    part = only_request_of(domain_event)
     return OutboxMessage(
         exchange=exchange,
         routing_key=routing_key,
         type=domain_event.type,
         body=wire.encode_domain_event(domain_event),
-        traceparent=traceparent,
+        traceparent=None if part is None else part.traceparent,
     )
 
 

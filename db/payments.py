@@ -6,12 +6,13 @@ of it is the engine's to decide.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
 from contracts.ids import CommandId, EventId, OrderId, RefundId
 from db.named_queries import queries
-from db.postgres import Pool
+from db.postgres import Pool, changed_count
 
 _sql = queries("payments")
 
@@ -32,6 +33,8 @@ class SilentPayment:
     status: str
     order_status: str
     age_seconds: float
+    # Of the request that checked the order out.
+    correlation_id: UUID | None
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,28 @@ class KnownPayment:
     order_status: str
     refunded: Decimal
     going_back: Decimal
+
+
+@dataclass(frozen=True)
+class OrderPaid:
+    """An order of ours and its payment, for comparing with a provider whose books go on where ours end."""
+
+    event_id: EventId
+    order_id: OrderId
+    intent_id: str | None
+    amount: Decimal
+    currency: str
+    order_status: str
+    # Of the refunds that we have of it, as the provider knows them.
+    refund_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class UnknownPayments:
+    """Orders whose payment may have happened or not, and how old the oldest of them is (0: there is none)."""
+
+    order_count: int
+    oldest_seconds: float
 
 
 @dataclass(frozen=True)
@@ -118,11 +143,39 @@ async def find_by_intents(pool: Pool, intent_ids: Sequence[str], *, settled_seco
     return {record["intent_id"]: KnownPayment(**record) for record in records}
 
 
+async def find_by_orders(pool: Pool, order_ids: Sequence[OrderId]) -> list[OrderPaid]:
+    """Those of these orders that we know."""
+    return [OrderPaid(**record) for record in await pool.fetch(_sql.find_by_orders, list(order_ids))]
+
+
+async def find_sold_with_refunds(pool: Pool, intent_ids: Sequence[str], *, sold: Sequence[str]) -> list[OrderPaid]:
+    """Those orders paid by these intents that have one of the statuses `sold`, with their refunds."""
+    found = await pool.fetch(_sql.find_sold_with_refunds, list(intent_ids), list(sold))
+    return [OrderPaid(**{**record, "refund_ids": tuple(record["refund_ids"])}) for record in found]
+
+
+async def find_oldest_waiting(pool: Pool) -> datetime | None:
+    """When the oldest order was made that waits for a payment of which we do not even know the provider's id."""
+    oldest: datetime | None = await pool.fetchval(_sql.find_oldest_waiting)
+    return oldest
+
+
+async def count_unknown(pool: Pool, *, silent_seconds: float) -> UnknownPayments:
+    """How many orders have waited for so long to hear what has become of their payment, and the oldest of them. One whose
+    buyer has something to do at the bank is not among them: of that we know."""
+    return UnknownPayments(**await pool.fetchrow(_sql.count_unknown, silent_seconds))
+
+
 async def record_break(
     pool: Pool, kind: str, *, event_id: UUID | None, order_id: UUID | None, intent_id: str, detail: str
-) -> None:
-    """Write a difference down, once while it is open."""
-    await pool.execute(_sql.record_break, kind, event_id, order_id, intent_id, detail)
+) -> bool:
+    """Write a difference down, once while it is open; False when it was there already."""
+    return changed_count(await pool.execute(_sql.record_break, kind, event_id, order_id, intent_id, detail)) > 0
+
+
+async def has_open_break(pool: Pool, kind: str, intent_id: str) -> bool:
+    """Whether such a difference waits for a person."""
+    return bool(await pool.fetchval(_sql.has_open_break, kind, intent_id))
 
 
 async def close_break(pool: Pool, kind: str, intent_id: str) -> None:

@@ -14,6 +14,7 @@ _SQL = queries("proof")
 
 # The relay is woken at once and polls every second: what has waited this long is not being sent.
 OUTBOX_LATE_SECONDS = 60.0
+READ_SECONDS_MAX = 120.0
 
 
 class UnknownEvent(LookupError):
@@ -166,14 +167,14 @@ class Books:
     late_message_count: int
 
 
-async def read_books(pool: Pool, event_id: EventId) -> Books:
+async def read_books(pool: Pool, event_id: EventId, *, statement_seconds: float = READ_SECONDS_MAX) -> Books:
     """All of it in one snapshot, locking nothing: it may be read while the sale runs. Raises UnknownEvent."""
     async with (
         pool.acquire(timeout=10.0) as connection,
         # READ COMMITTED would show the seats of one moment and the ledger of the next.
         connection.transaction(isolation="repeatable_read", readonly=True),
     ):
-        await connection.execute(_SQL.let_reads_take_their_time)
+        await connection.execute(_SQL.let_reads_take_their_time, f"{statement_seconds:.0f}s")
         inventory = await connection.fetchrow(_SQL.find_inventory, event_id)
         if inventory is None:
             raise UnknownEvent(f"there is no event {event_id}")
@@ -200,6 +201,20 @@ async def read_books(pool: Pool, event_id: EventId) -> Books:
             ),
             late_message_count=await connection.fetchval(_SQL.count_late_messages, OUTBOX_LATE_SECONDS),
         )
+
+
+class EventSeen(NamedTuple):
+    """An event that might be verified: how much is written of it, and whether it is on sale or was a short while ago."""
+
+    event_id: EventId
+    ledger_seq: int
+    capacity: int
+    is_current: bool
+
+
+async def list_events_seen(pool: Pool, *, ended_within_seconds: float) -> list[EventSeen]:
+    """Every event of which anything can have changed, a small record each."""
+    return [EventSeen(*record.values()) for record in await pool.fetch(_SQL.list_events_seen, ended_within_seconds)]
 
 
 async def list_owners(pool: Pool) -> dict[UUID, EventId]:

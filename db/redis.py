@@ -5,16 +5,20 @@ round trip over a connection of its own: at 256 calls a trip redis-py's pipeline
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import resources
 from typing import Any, cast
 from uuid import UUID
+from weakref import ref
 
 import hiredis
 from redis.asyncio import BlockingConnectionPool, Connection, Redis
 from redis.exceptions import NoScriptError, RedisError
 
 from contracts.settings import Settings
+from db.telemetry.pools import Fill, PoolFigures, ReadFill
+
+POOLS = PoolFigures("redis", "Redis")
 
 # What may pass if it is tried again; asyncio's TimeoutError is the built-in one, redis-py's own is a RedisError.
 REDIS_AWAY: tuple[type[Exception], ...] = (RedisError, OSError, TimeoutError)
@@ -43,7 +47,25 @@ def open_redis(settings: Settings) -> Redis:
         socket_timeout=TIMEOUT_SECONDS,
         socket_connect_timeout=TIMEOUT_SECONDS,
     )
+    POOLS.watch(_while_there(pool, _fill_of))
     return Redis.from_pool(pool)
+
+
+def _fill_of(pool: Any) -> Fill:
+    # redis-py has no public way to ask.
+    in_use = len(pool._in_use_connections)
+    return Fill(in_use + len(pool._available_connections), in_use, pool.max_connections)
+
+
+def _while_there(pool: Any, fill_of: Callable[[Any], Fill]) -> ReadFill:
+    """How full it is, without keeping it alive: nobody has to say that a client is closed for good."""
+    held = ref(pool)
+
+    def read() -> Fill | None:
+        there = held()
+        return None if there is None else fill_of(there)
+
+    return read
 
 
 class Script:
@@ -61,6 +83,12 @@ class ScriptCalls:
         self._script = script
         self._settings = settings
         self._connection: Connection | None = None
+        POOLS.watch(_while_there(self, ScriptCalls._fill))
+
+    def _fill(self) -> Fill:
+        # Its own as long as it is open, busy or not.
+        open_count = int(self._connection is not None)
+        return Fill(open_count, open_count, 1)
 
     async def run(self, calls: Sequence[Sequence[str | int]]) -> list[Any]:
         """The answer to each call, in order. A call is the number of keys, the keys and the arguments.

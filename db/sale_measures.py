@@ -3,6 +3,7 @@
 Read only, by whoever decides how many people come in next. Each question costs a few milliseconds, also late in a large sale.
 """
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from contracts.ids import EventId
@@ -43,6 +44,18 @@ class CheckoutMeasures:
 async def count_seats(pool: Pool, event_id: EventId) -> SeatCounts:
     """Where the event's seats are."""
     return SeatCounts(**await pool.fetchrow(_sql.count_seats, event_id))
+
+
+async def find_changed_sales(pool: Pool, seen: Mapping[EventId, int]) -> dict[EventId, int]:
+    """Of these events, by the ledger number they were last seen at (-1: never), those that have changed, with the new one."""
+    records = await pool.fetch(_sql.find_changed_sales, list(seen), list(seen.values()))
+    return {EventId(record["event_id"]): record["ledger_seq"] for record in records}
+
+
+async def count_available(pool: Pool, event_ids: Collection[EventId]) -> dict[EventId, int]:
+    """How many seats of each of these events can be had; 0 of those that have none."""
+    records = await pool.fetch(_sql.count_available, list(event_ids))
+    return dict.fromkeys(event_ids, 0) | {EventId(one["event_id"]): one["available"] for one in records}
 
 
 async def measure_checkouts(pool: Pool, event_id: EventId) -> CheckoutMeasures:

@@ -9,6 +9,8 @@ from sanic.worker.loader import AppLoader
 
 from contracts.settings import Settings, UnusableSettings
 from ingress.app import create_process
+from ingress.shared_metrics import folder_for_workers
+from ingress.starting_workers import end_while_starting
 from ingress.strict_http import StrictProtocol
 
 # Connections the kernel holds for us while the loop is busy; a sale opens with thousands at once.
@@ -30,7 +32,9 @@ def main() -> None:
     loader = AppLoader(factory=partial(create_process, settings))
     app = loader.load()
     _prepare(app, settings, single_process=False)
-    Sanic.serve(primary=app, app_loader=loader)
+    end_while_starting()
+    with folder_for_workers(os.environ):
+        Sanic.serve(primary=app, app_loader=loader)
 
 
 def _prepare(app: Sanic, settings: Settings, *, single_process: bool) -> None:  # type: ignore[type-arg]

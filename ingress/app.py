@@ -1,7 +1,6 @@
 """Which routes are there, and what do they share?"""
 
 import asyncio
-import logging
 from contextlib import suppress
 from http import HTTPMethod
 from typing import Any
@@ -17,10 +16,11 @@ from contracts.settings import Settings
 from db.catalogue import PLANNED_FOR_ITS_VALUES
 from db.coalescer import CoalescerFull
 from db.garbage import collect_seldom
-from db.logs import JsonFormatter
 from db.postgres import TRANSIENT_ERRORS, open_pool
 from db.read_cache import ReadCache
 from db.redis import REDIS_AWAY, open_redis
+from db.telemetry.logs import described, set_up_logging
+from db.telemetry.traces import send_traces, set_up_traces
 from ingress.check_in_desk import CheckInDesk
 from ingress.command_bus import CommandBus
 from ingress.cors import Origins
@@ -46,8 +46,9 @@ from ingress.routes.commands import commands
 from ingress.routes.docs import docs
 from ingress.routes.door import door
 from ingress.routes.events import events
-from ingress.routes.health import health
+from ingress.routes.health import health, watched_health
 from ingress.routes.live_seats import live_seats
+from ingress.routes.metrics import metrics
 from ingress.routes.orders import orders
 from ingress.routes.refunds import refunds
 from ingress.routes.resales import resales
@@ -61,6 +62,7 @@ from ingress.seat_views import SeatViews
 from ingress.security_headers import EncodedHeaders, security_headers
 from ingress.strict_http import HEAD_MAX_BYTES
 from ingress.waiting_room_desk import RoomDesk
+from ingress.worker_figures import WorkerFigures
 
 BLUEPRINTS = (
     auth,
@@ -91,6 +93,7 @@ BLUEPRINTS = (
     door,
     admin_door,
     health,
+    metrics,
     docs,
 )
 
@@ -100,9 +103,6 @@ KEEP_ALIVE_TIMEOUT_SECONDS = 75
 
 # How long we go on answering after /ready has said no, so that whoever sends us requests has noticed.
 NOTICE_SECONDS_MAX = 1.0
-
-# Their news of every lost and restored connection is the command bus's to tell, once.
-TALKATIVE_LOGGERS = ("aio_pika", "aiormq", "asyncio")
 
 PROBLEM_OF_STATUS: dict[int, ProblemCode] = {
     400: ProblemCode.MALFORMED_REQUEST,
@@ -117,11 +117,7 @@ PROBLEM_OF_STATUS: dict[int, ProblemCode] = {
 
 def create_process(settings: Settings) -> "Sanic[Any, Any]":
     """The ingress of a process of its own, which writes its log as JSON lines to standard error."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(JsonFormatter())
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    for name in TALKATIVE_LOGGERS:
-        logging.getLogger(name).setLevel(logging.WARNING)
+    set_up_logging(settings.log_level, process="ingress")
     return create_app(settings)
 
 
@@ -156,16 +152,16 @@ class ProblemForEveryError(ErrorHandler):
         if isinstance(exception, (HashingBusy, CoalescerFull)):
             return problem(ProblemCode.BUSY)
         if isinstance(exception, TRANSIENT_ERRORS + REDIS_AWAY):
-            error_logger.warning("a server of ours did not answer: %r", exception)
+            error_logger.warning("server_away", extra={"error": described(exception)})
             return problem(ProblemCode.UNAVAILABLE)
-        error_logger.error("unexpected error in %s %s", request.method, request.path, exc_info=exception)
+        error_logger.error("unexpected_error", exc_info=exception)
         return problem(ProblemCode.INTERNAL_ERROR)
 
 
 def _problem_of_sanic(request: Request, exception: SanicException) -> HTTPResponse:
     code = PROBLEM_OF_STATUS.get(exception.status_code, ProblemCode.INTERNAL_ERROR)
     if code is ProblemCode.INTERNAL_ERROR:
-        error_logger.error("unexpected error", exc_info=exception)
+        error_logger.error("unexpected_error", exc_info=exception)
     headers = {name.lower(): str(value) for name, value in (exception.headers or {}).items()}
     if code is ProblemCode.METHOD_NOT_ALLOWED:
         # Of a path with a parameter and several methods Sanic names none.
@@ -218,6 +214,7 @@ def _configure(app: "Sanic[Any, Any]", settings: Settings) -> None:
 
 async def _open_resources(app: "Sanic[Any, Any]") -> None:
     settings: Settings = app.ctx.settings
+    set_up_traces(settings, role="ingress")
     pool = await open_pool(settings, application_name="ingress", planner=PLANNED_FOR_ITS_VALUES)
     redis = open_redis(settings)
     app.ctx.resources = IngressResources(
@@ -232,6 +229,8 @@ async def _open_resources(app: "Sanic[Any, Any]") -> None:
         room_desk=RoomDesk.open(settings, pool, redis),
         check_in_desk=await CheckInDesk.open(settings, pool),
     )
+    app.ctx.figures = WorkerFigures.open(app.ctx.resources)
+    app.ctx.health = watched_health(app, app.ctx.resources)
     collect_seldom()
 
 
@@ -245,6 +244,8 @@ async def _say_that_we_leave(app: "Sanic[Any, Any]") -> None:
 
 async def _close_resources(app: "Sanic[Any, Any]") -> None:
     resources: IngressResources = app.ctx.resources
+    await app.ctx.health.close()
+    await app.ctx.figures.close()
     await resources.command_bus.close()
     await resources.seat_views.close()
     await resources.room_desk.close()
@@ -254,6 +255,7 @@ async def _close_resources(app: "Sanic[Any, Any]") -> None:
     await resources.read_cache.close()
     await resources.redis.aclose()
     resources.pool.terminate()
+    await send_traces()
 
 
 def _notice_seconds(settings: Settings) -> float:

@@ -7,7 +7,6 @@ import hashlib
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any, Literal
-from uuid import uuid4
 
 from sanic import HTTPResponse, Request
 
@@ -18,6 +17,7 @@ from contracts.value import Value
 from db import command_outcomes
 from db.command_outcomes import CommandNote
 from ingress.command_bus import Busy, NotOnSale, OutcomeUnknown, Unavailable
+from ingress.request_context import ask_id
 from ingress.resources import resources_of
 from ingress.responses import ProblemCode, Refusal, json_response, problem, reply_response
 
@@ -45,10 +45,10 @@ def ask_fields(request: Request, *, user_id: UserId, route: str, deadline_second
     }
     if key is None:
         # Nobody can ask for the same command again, so one id does for both.
-        id_ = uuid4()
+        id_ = ask_id(request)
         return {"command_id": id_, "correlation_id": id_, **fields}
     return fields | {
-        "correlation_id": uuid4(),
+        "correlation_id": ask_id(request),
         "command_id": command_id_of_key(user_id=user_id, route=route, idempotency_key=key),
         "request_hash": hashlib.sha256(request.body).hexdigest(),
     }

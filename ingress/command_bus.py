@@ -20,6 +20,7 @@ from uuid import uuid4
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, AbstractIncomingMessage
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, AMQPError, ChannelNotFoundEntity, DeliveryError, PublishError
+from prometheus_client import Counter, Histogram
 from redis.asyncio import Redis
 
 from contracts import topology, wire
@@ -30,6 +31,7 @@ from contracts.settings import Settings
 from db import command_outcomes
 from db.coalescer import Coalescer, CoalescerFull
 from db.redis import REDIS_AWAY
+from db.telemetry.traces import Span, about_messages, begin_span, is_tracing, span
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +49,20 @@ LOOK_EVERY_SECONDS = 0.05
 LARGE_COMMANDS = (WithholdSeats, ReturnSeats, ChangePrices)
 # Asks whose asker has gone and whose late reply we would still store.
 GONE_MAX = 20_000
+
+COMMANDS_PER_MESSAGE = Histogram(
+    "boxoffice_commands_per_message",
+    "Commands that travelled together to their event's queue",
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256),
+)
+REFUSED = Counter(
+    "boxoffice_asks_refused_total",
+    "Commands that no reply came to: the queue is full (busy), no broker (unavailable), no queue (not_on_sale), or the outcome"
+    " is not known (unknown: no confirm, no reply in time)",
+    ["because"],
+)
+REPLY_TIMEOUTS = Counter("boxoffice_reply_timeouts_total", "Commands whose reply did not come in time")
+LATE_REPLIES = Counter("boxoffice_late_replies_total", "Replies that came after their asker had given up")
 
 
 class NotAsked(Exception):
@@ -69,12 +85,30 @@ class OutcomeUnknown(Exception):
     """The command may be carried out, or not; look again under its id."""
 
 
+BECAUSE: dict[type[Exception], str] = {
+    Busy: "busy",
+    NotOnSale: "not_on_sale",
+    Unavailable: "unavailable",
+    OutcomeUnknown: "unknown",
+}
+for _word in BECAUSE.values():
+    REFUSED.labels(_word)  # so that a rate is there before the first of them
+
+
 class Waiting(NamedTuple):
     """Somebody who waits for a reply, and until when by the loop's clock."""
 
     reply: asyncio.Future[AnyReply]
     user_id: UserId
     until: float
+    asked_at_ms: int
+
+
+class Gone(NamedTuple):
+    """Somebody who does not wait for a reply; `is_late` if he did."""
+
+    user_id: UserId
+    is_late: bool
 
 
 class CommandBus:
@@ -84,8 +118,10 @@ class CommandBus:
         self._settings = settings
         self._redis = redis
         self._waiting: dict[CommandId, Waiting] = {}
-        self._gone: OrderedDict[CommandId, UserId] = OrderedDict()
+        self._gone: OrderedDict[CommandId, Gone] = OrderedDict()
         self._publishing: dict[tuple[EventId, bool], Coalescer[AnyCommand, None]] = {}
+        # Of commands that are traced and on their way.
+        self._spans: dict[CommandId, Span] = {}
         self._exchange: AbstractExchange | None = None
         self._listening: AbstractConnection | None = None
         self._reply_queue: str | None = None
@@ -117,6 +153,11 @@ class CommandBus:
         """Whether a command could be published and its reply received now."""
         return self._exchange is not None and self._reply_queue is not None
 
+    @property
+    def waiting_count(self) -> int:
+        """How many wait for a reply."""
+        return len(self._waiting)
+
     async def close(self) -> None:
         """Disconnect; whoever still waits is told that the outcome is unknown."""
         for task in self._tasks:
@@ -126,12 +167,23 @@ class CommandBus:
 
     async def ask(self, command: AnyCommand, *, user_id: UserId, wait_seconds: float) -> AnyReply:
         """The sale's answer. Raises NotAsked when nothing will come of it, OutcomeUnknown when that cannot be said."""
+        try:
+            with span(command.type, kind="client"):
+                return await self._ask(self._traced(command), user_id, wait_seconds)
+        except (NotAsked, OutcomeUnknown) as problem:
+            REFUSED.labels(_because(problem)).inc()
+            self._end_spans([command], problem)
+            raise
+
+    async def _ask(self, command: AnyCommand, user_id: UserId, wait_seconds: float) -> AnyReply:
         self._refuse_if_not_able()
         correlation_id = command.correlation_id
         if correlation_id is None:
             raise ValueError("an ask needs a correlation id")
+        if correlation_id in self._waiting:
+            raise ValueError("two who wait under one correlation id would get each other's replies")
         loop = asyncio.get_running_loop()
-        waiting = Waiting(loop.create_future(), user_id, loop.time() + wait_seconds)
+        waiting = Waiting(loop.create_future(), user_id, loop.time() + wait_seconds, _now_ms())
         self._waiting[correlation_id] = waiting
         try:
             # Nobody waits for the confirm: a publish that fails fails the reply.
@@ -140,16 +192,24 @@ class CommandBus:
         except CoalescerFull as full:
             raise Busy(str(full)) from None
         except OutcomeUnknown:
-            self._remember_gone(correlation_id, user_id)
+            self._remember_gone(correlation_id, Gone(user_id, is_late=True))
             raise
         finally:
             self._waiting.pop(correlation_id, None)
 
     async def tell(self, command: AnyCommand, *, user_id: UserId) -> None:
         """Ask without waiting: the reply is kept for `/api/commands/<id>`. Raises NotAsked or OutcomeUnknown."""
+        try:
+            await self._tell(self._traced(command), user_id)
+        except (NotAsked, OutcomeUnknown) as problem:
+            REFUSED.labels(_because(problem)).inc()
+            self._end_spans([command], problem)
+            raise
+
+    async def _tell(self, command: AnyCommand, user_id: UserId) -> None:
         self._refuse_if_not_able()
         if command.correlation_id is not None:
-            self._remember_gone(command.correlation_id, user_id)
+            self._remember_gone(command.correlation_id, Gone(user_id, is_late=False))
         try:
             await self._publisher(command).ask(command)
         except CoalescerFull as full:
@@ -170,14 +230,21 @@ class CommandBus:
             log.warning("command_depth_unknown", extra={"event_id": str(event_id), "error": repr(problem)})
         return None
 
+    async def ask_broker(self) -> None:
+        """Whether it answers, and commands could be published now: raises when not."""
+        connection = self._listening
+        if connection is None or not self.is_connected:
+            raise ConnectionError("not connected to the broker")
+        await _message_count(connection, topology.lane_queue(0))
+
     def _refuse_if_not_able(self) -> None:
         if len(self._waiting) >= self._settings.commands_in_flight_max:
             raise Busy("too many commands are waited for")
         if not self.is_connected or time.monotonic() < self._paused_until:
             raise Unavailable("the broker is not taking commands")
 
-    def _remember_gone(self, correlation_id: CommandId, user_id: UserId) -> None:
-        self._gone[correlation_id] = user_id
+    def _remember_gone(self, correlation_id: CommandId, gone: Gone) -> None:
+        self._gone[correlation_id] = gone
         if len(self._gone) > GONE_MAX:
             self._gone.popitem(last=False)
 
@@ -201,9 +268,11 @@ class CommandBus:
         """Raises what has become of them, and tells those who wait for a reply."""
         try:
             await self._publish_confirmed(commands)
+            self._end_spans(commands)
         except (NotAsked, OutcomeUnknown) as problem:
             for command in commands:
                 self._fail(self._waiting.get(command.correlation_id or command.command_id), problem)
+            self._end_spans(commands, problem)
             raise
         return [None] * len(commands)
 
@@ -212,6 +281,7 @@ class CommandBus:
         if exchange is None or reply_queue is None:
             raise Unavailable("the broker went away")
         routing_key = topology.command_routing_key(commands[0].event_id)
+        COMMANDS_PER_MESSAGE.observe(len(commands))
         try:
             async with asyncio.timeout(self._settings.publish_timeout_seconds):
                 await exchange.publish(self._message(commands, reply_queue), routing_key, mandatory=True)
@@ -246,8 +316,35 @@ class CommandBus:
             user_id=_user_id(self._settings),
             expiration=_seconds_until_last_deadline(commands),
             delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
-            headers={wire.COUNT_HEADER: len(commands)},
+            headers={wire.COUNT_HEADER: len(commands), wire.ASKED_AT_HEADER: self._asked_at_ms(commands[0])},
         )
+
+    def _asked_at_ms(self, oldest: AnyCommand) -> int:
+        """Of one for which nobody waits: now."""
+        waiting = self._waiting.get(oldest.correlation_id or oldest.command_id)
+        return _now_ms() if waiting is None else waiting.asked_at_ms
+
+    def _traced(self, command: AnyCommand) -> AnyCommand:
+        """The command as it is; where the request is traced, with the span of its way to the queue."""
+        if not is_tracing():
+            return command
+        about = about_messages(
+            exchange=topology.COMMANDS, routing_key=topology.command_routing_key(command.event_id), operation="send"
+        )
+        begun = begin_span(f"publish {topology.COMMANDS}", kind="producer", attributes=about)
+        if begun is None:
+            return command
+        self._spans[command.correlation_id or command.command_id] = begun
+        return command.model_copy(update={"traceparent": begun.traceparent})
+
+    def _end_spans(self, commands: Sequence[AnyCommand], problem: Exception | None = None) -> None:
+        if not self._spans:
+            return
+        for command in commands:
+            begun = self._spans.pop(command.correlation_id or command.command_id, None)
+            if begun is not None:
+                begun.note({"messaging.batch.message_count": len(commands)})
+                begun.end(problem)
 
     async def _publish_until_lost(self) -> None:
         connection = await self._connect("ingress asks")
@@ -294,9 +391,10 @@ class CommandBus:
             if waiting is not None and not waiting.reply.done():
                 waiting.reply.set_result(addressed.reply)
                 continue
-            user_id = self._gone.pop(addressed.correlation_id, None)
-            if user_id is not None:
-                self._store_late(user_id, addressed.command_id, addressed.reply)
+            gone = self._gone.pop(addressed.correlation_id, None)
+            if gone is not None:
+                LATE_REPLIES.inc(gone.is_late)
+                self._store_late(gone.user_id, addressed.command_id, addressed.reply)
 
     def _store_late(self, user_id: UserId, command_id: CommandId, reply: AnyReply) -> None:
         async def store() -> None:
@@ -331,7 +429,8 @@ class CommandBus:
             await asyncio.sleep(LOOK_EVERY_SECONDS)
             now = loop.time()
             for waiting in list(self._waiting.values()):
-                if waiting.until <= now:
+                if waiting.until <= now and not waiting.reply.done():
+                    REPLY_TIMEOUTS.inc()
                     self._fail(waiting, OutcomeUnknown("no reply in time"))
 
     def _fail_all(self, problem: Exception) -> None:
@@ -357,6 +456,14 @@ def lost_event(connection: AbstractConnection, channel: AbstractChannel) -> asyn
     connection.close_callbacks.add(lambda *_: lost.set())
     channel.close_callbacks.add(lambda *_: lost.set())
     return lost
+
+
+def _because(problem: Exception) -> str:
+    return next(word for kind, word in BECAUSE.items() if isinstance(problem, kind))
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _user_id(settings: Settings) -> str | None:

@@ -23,10 +23,10 @@ HARMLESS_METHODS = frozenset({"GET", "HEAD"})
 
 ALLOWED_METHODS = "GET, HEAD, POST, PUT, DELETE"
 ALLOWED_HEADERS = (
-    "content-type, idempotency-key, if-match, if-none-match, last-event-id, prefer,"
-    " waiting-room-pass, waiting-room-place"
+    "content-type, idempotency-key, if-match, if-none-match, last-event-id, prefer, traceparent,"
+    " waiting-room-pass, waiting-room-place, x-request-id"
 )
-EXPOSED_HEADERS = "etag, link, location, retry-after, ratelimit, ratelimit-policy"
+EXPOSED_HEADERS = "etag, link, location, retry-after, ratelimit, ratelimit-policy, x-correlation-id, x-request-id"
 # Browsers ask again after ten minutes; a list that was shortened is obeyed that soon.
 PREFLIGHT_SECONDS = 600
 

@@ -23,6 +23,7 @@ from ingress.asking import IDEMPOTENCY_KEY_LENGTH_MAX, Pending
 from ingress.operation import Access, Body, Content, Operation, operation_of
 from ingress.problems import ADVICE, STATUS_OF, Problem, codes_of, retry_makes_sense, table_of_codes
 from ingress.responses import JSON, PROBLEM_JSON, Code
+from ingress.route_paths import with_plain_files
 from ingress.security_headers import is_https
 
 # The second number grows with every addition; a change that breaks a client gets a new path instead of a new version.
@@ -34,8 +35,6 @@ SECURITY_SCHEME = "session"
 EVENT_STREAM = "text/event-stream"
 
 _PARAMETER = re.compile(r"<(\w+):(\w+)>")
-# An id with the ending of a file behind it, for which Sanic wants an expression: <id:(?P<id>...)\.png>.
-_FILE = re.compile(r"<(\w+):\(\?P<\1>.+\)\\\.(\w+)>")
 _TYPES: Mapping[str, Schema] = {
     "uuid": {"type": "string", "format": "uuid"},
     "str": {"type": "string", "minLength": 1},
@@ -101,7 +100,7 @@ def routes_of(app: "Sanic[Any, Any]") -> Iterator[tuple[str, str, str, Any]]:
         handler = getattr(handler, "args", (handler,))[0] if not inspect.isfunction(handler) else handler
         tag = route.name.split(".")[1]
         for method in sorted(route.methods - {"HEAD", "OPTIONS"}):
-            yield method, "/" + _FILE.sub(r"<\1:uuid>.\2", route.path.lstrip("/")), tag, handler
+            yield method, "/" + with_plain_files(route.path.lstrip("/")), tag, handler
 
 
 def openapi_document(app: "Sanic[Any, Any]") -> dict[str, Any]:

@@ -17,6 +17,7 @@ from sanic import HTTPResponse
 from contracts.rejections import WHAT_TO_DO, RejectionCode
 from contracts.replies import Rejected
 from contracts.value import Value
+from ingress.request_context import identity_line
 
 JSON = "application/json"
 PROBLEM_JSON = "application/problem+json"
@@ -266,6 +267,7 @@ def _shared_lines(request: Any, own: Mapping[str, str]) -> Iterator[tuple[bytes,
     everywhere = request.app.ctx
     yield from everywhere.security_headers.without(own)
     yield from everywhere.origins.lines_for(request)
+    yield identity_line(request, is_shared=own.get("cache-control", "").startswith("public"))
     # Put there by the gate, for whatever is answered after it.
     rate_limit = getattr(request.ctx, "rate_limit", None)
     if rate_limit is not None:

@@ -19,6 +19,7 @@ from uuid import UUID, uuid4
 
 import aio_pika
 from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
+from prometheus_client import Histogram
 from redis.asyncio import Redis
 
 from contracts import topology, wire
@@ -54,6 +55,12 @@ LOADS_WAITING_MAX = 64
 BIND_TIMEOUT_SECONDS = 2.0
 # What may be heard of one event while it is read.
 HEARD_EARLY_MAX = 10_000
+
+LAG_SECONDS = Histogram(
+    "boxoffice_seat_view_lag_seconds",
+    "From a commit until a live view shows it, by the clocks of two machines",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 1.0, 2.0, 5.0),
+)
 
 
 class WatchedEvent:
@@ -434,7 +441,12 @@ class SeatViews:
                 early.append(changed)
             return
         event = self._events.get(event_id)
-        if event is not None and event.is_live and (changed is None or event.hear(changed, self.now()) is Heard.GAP):
+        if event is None or not event.is_live:
+            return
+        heard = Heard.GAP if changed is None else event.hear(changed, self.now())
+        if heard is Heard.APPLIED:
+            _observe_lag(delivery)
+        elif heard is Heard.GAP:
             log.info("seat_view_gap", extra={"eventId": str(event_id)})
             self._read_afresh(event_id, event)
 
@@ -479,6 +491,12 @@ def _read_changes(delivery: AbstractIncomingMessage) -> SeatsChanged | None:
         log.warning("unreadable_seat_changes", extra={"error": str(problem)})
         return None
     return changed if isinstance(changed, SeatsChanged) else None
+
+
+def _observe_lag(delivery: AbstractIncomingMessage) -> None:
+    committed_at_ms = delivery.headers.get(wire.COMMITTED_AT_HEADER)
+    if isinstance(committed_at_ms, int):
+        LAG_SECONDS.observe(max(0.0, time.time() - committed_at_ms / 1000))
 
 
 def _event_of(delivery: AbstractIncomingMessage) -> EventId | None:

@@ -17,7 +17,9 @@ from sanic.exceptions import BadRequest, ExpectationFailed
 from sanic.http import Http, Stage
 from sanic.server.protocols.websocket_protocol import WebSocketProtocol
 
+from ingress import request_context
 from ingress.cors import HARMLESS_METHODS
+from ingress.request_metrics import count_answer
 from ingress.responses import ProblemCode, Refusal, problem
 
 # A session cookie, an Idempotency-Key and what browsers add come to 2 KiB in some twenty lines.
@@ -79,6 +81,7 @@ class StrictHttp(Http):
         # A sound request: Sanic reads its body from here on, and the connection may stay even if it is refused.
         del self.recv_buffer[: end + len(END_OF_HEAD)]
         self.request, request.stream = request, self
+        request_context.begin(request)
         self.protocol.state["requests_count"] += 1
         if request.method not in HARMLESS_METHODS or self.upgrade_websocket:
             self.stage = Stage.HANDLER
@@ -123,6 +126,14 @@ class StrictHttp(Http):
         if expectation.lower() not in ("", "100-continue"):
             raise ExpectationFailed(expectation)
         self.expecting_continue = bool(expectation)
+
+    async def http1_response_header(self, data: bytes, end_stream: bool) -> None:
+        """Sanic's, and the answer is counted: whatever is answered begins here."""
+        await super().http1_response_header(data, end_stream)
+        # Sanic has noted when the head had been read; of a stream only the beginning has been sent.
+        began_at = self.perft0 if self.stage is Stage.IDLE else None
+        count_answer(self.request, self.response.status, began_at)
+        request_context.end(self.request, self.response.status, began_at)
 
     async def _receive_head(self) -> int:
         """Where the head ends, once it is there."""

@@ -16,6 +16,8 @@ from sanic.exceptions import RequestCancelled
 from sanic.headers import format_http1_response
 from sanic.http import Stage
 
+from ingress import request_context
+from ingress.request_metrics import count_answer
 from ingress.responses import Answer
 from ingress.seat_audience import News
 
@@ -88,6 +90,8 @@ async def take_connection(
     answer = await request.respond(Answer(None, status, dict(headers), content_type))
     # From here on nothing waits, so no byte and no farewell of the client can be lost between the two protocols.
     transport.write(format_http1_response(status, answer.processed_headers))
+    count_answer(request, status, None)
+    request_context.end(request, status, None)
     http.stage, http.keep_alive, http.response_func = Stage.IDLE, False, None
     ours.transport = None
     ours.connections.discard(ours)

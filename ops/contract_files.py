@@ -1,4 +1,5 @@
-"""`python -m ops.contract_files`: write what we promise to others into contracts/, or `--check` that it is written.
+"""`python -m ops.contract_files`: write what we promise to others into contracts/, and what follows from the code into ops/
+(settings, metrics, dashboards), or `--check` that it is written.
 
 The files are made from the code and committed, so that a change of the contract shows in the diff of the change.
 """
@@ -13,6 +14,9 @@ from contracts.asyncapi import asyncapi_document
 from contracts.settings import Settings
 from ingress.app import create_app
 from ingress.openapi import openapi_document
+from ops import metrics_page
+from ops.dashboards import files as dashboards
+from ops.settings_page import PAGE, settings_page
 
 FOLDER = Path(__file__).parents[1] / "contracts"
 DIFF_LINES_MAX = 60
@@ -25,6 +29,9 @@ def documents() -> dict[Path, str]:
     return {
         FOLDER / "openapi.json": written(openapi_document(app)),
         FOLDER / "asyncapi.json": written(asyncapi_document()),
+        metrics_page.FILE: metrics_page.page(),
+        PAGE: settings_page(),
+        **{dashboards.file_of(one): dashboards.text_of(one) for one in dashboards.DASHBOARDS},
     }
 
 

@@ -16,16 +16,15 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from consumers.proof.books import BOOK_CHECKS
+from consumers.proof.report import CheckResult, Report, merged
+from consumers.proof.sales import UNDECIDED
 from contracts.ids import EventId
 from contracts.settings import Settings, UnusableSettings
 from db.postgres import Pool, open_pool
 from db.proof import Books, UnknownEvent, list_event_ids, list_owners, read_books
+from ops.money_proof import MONEY_CHECKS, MoneyTrail, shares_of
 from ops.payment_simulator.log_reader import MoneyLog, UnreadableMoneyLog, read_money_log
-from ops.proof.given_back import GIVEN_BACK_CHECKS
-from ops.proof.house import HOUSE_CHECKS
-from ops.proof.money import MONEY_CHECKS, MoneyTrail, shares_of
-from ops.proof.report import CheckResult, Report, merged
-from ops.proof.sales import SALES_CHECKS, UNDECIDED
 from ops.stack import Stack, StackProblem
 
 CLEAN, DIFFERENT, COULD_NOT_CHECK = 0, 1, 2
@@ -46,7 +45,6 @@ UNCHECKABLE = (
     UnusableSettings,
 )
 
-BOOK_CHECKS = (*HOUSE_CHECKS, *SALES_CHECKS, *GIVEN_BACK_CHECKS)
 CHECK_NAMES: tuple[str, ...] = (
     *(check.name for check in BOOK_CHECKS),
     *(check.name for check in MONEY_CHECKS),
@@ -98,7 +96,7 @@ async def verify_all(pool: Pool, money_log_path: Path | None) -> Report:
 
 
 async def _verify(pool: Pool, event_ids: Sequence[EventId], money_log_path: Path | None) -> list[Report]:
-    # The log before the snapshot and the log after it: ops/proof/money.py says why it takes both.
+    # The log before the snapshot and the log after it: ops/money_proof.py says why it takes both.
     before = await _read_money(money_log_path)
     books = [await read_books(pool, event_id) for event_id in event_ids]
     after = await _read_money(money_log_path)

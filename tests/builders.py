@@ -9,7 +9,8 @@ from uuid import UUID, uuid4
 import asyncpg
 
 from consumers.event_commands.door import Door
-from consumers.event_commands.engine import Asked, Engine, Outcome
+from consumers.event_commands.engine import Engine
+from consumers.event_commands.outcome import Asked, Outcome
 from contracts.commands import (
     AnyCommand,
     BestAvailable,

@@ -35,7 +35,9 @@ class Door:
 
     def __init__(self, settings: Settings, rooms: WaitingRooms) -> None:
         self.rooms = rooms
-        self._breaker = CircuitBreaker(failures=settings.redis_breaker_failures, open_seconds=BREAKER_SECONDS)
+        self._breaker = CircuitBreaker(
+            name="waiting_room", failures=settings.redis_breaker_failures, open_seconds=BREAKER_SECONDS
+        )
         self._in_high_demand: set[EventId] = set()
 
     def learn(self, event_id: EventId, *, high_demand: bool) -> None:

@@ -8,20 +8,21 @@ and that one goes to the parking lot while its neighbours are answered.
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from consumers.circuit_breaker import CircuitBreaker
 from consumers.event_commands.door import Door, those_let_in
 from consumers.event_commands.handlers import decide
 from consumers.event_commands.load import OtherDemand, SeatsLockedElsewhere, load_sale
+from consumers.event_commands.news import tell_of_fallback, tell_of_guard
+from consumers.event_commands.outcome import Answered, Asked, NotProcessed, Outcome
 from consumers.event_commands.save import save_sale
 from consumers.event_commands.seat_map import SeatMap
 from consumers.event_commands.timing import BATCH_SIZE, COMMANDS, step
 from consumers.event_commands.waiting_list import offer_freed_seats
-from consumers.rules.sale import Hold, LateReply, Sale
+from consumers.rules.sale import Hold, Sale
 from contracts.commands import AnyCommand, ReserveSeats
 from contracts.ids import CommandId, EventId, HoldId, SeatId, UserId
 from contracts.rejections import RejectionCode
@@ -33,6 +34,7 @@ from db.postgres import TRANSIENT_ERRORS, Pool, transaction
 from db.redis import REDIS_AWAY
 from db.sale import StaleWrite
 from db.seat_locks import SeatLocks, WantedSeats
+from db.telemetry.logs import correlated, described
 
 log = logging.getLogger(__name__)
 
@@ -48,47 +50,6 @@ SEAT_MAPS_MAX = 200
 PASSING: tuple[type[BaseException], ...] = (StaleWrite, SeatsLockedElsewhere, OtherDemand, *TRANSIENT_ERRORS)
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A command and the queue on which its asker waits, if anybody does."""
-
-    command: AnyCommand
-    reply_to: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """A command and its answer."""
-
-    asked: Asked
-    reply: AnyReply
-
-
-@dataclass(frozen=True, slots=True)
-class NotProcessed:
-    """A command that can never be carried out as it is, and why: for the parking lot."""
-
-    asked: Asked
-    reason: str
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What a batch came to, once committed."""
-
-    answered: list[Answered] = field(default_factory=list)
-    late_replies: list[LateReply] = field(default_factory=list)
-    not_processed: list[NotProcessed] = field(default_factory=list)
-    # One per committed transaction, in that order. Another engine may have committed between two of them.
-    sales: list[Sale] = field(default_factory=list)
-    locks: list[WantedSeats] = field(default_factory=list)
-
-    def add(self, sale: Sale) -> None:
-        """Take in one committed transaction."""
-        self.sales.append(sale)
-        self.late_replies += sale.late_replies
-
-
 class Engine:
     """Everything that answers commands: the pool, the lock filter and its breaker, the door of the waiting rooms, and a map
     of each event met."""
@@ -99,7 +60,7 @@ class Engine:
         self.seat_locks = seat_locks
         self.door = door
         self.lock_breaker = CircuitBreaker(
-            failures=settings.redis_breaker_failures, open_seconds=settings.redis_breaker_seconds
+            name="redis_locks", failures=settings.redis_breaker_failures, open_seconds=settings.redis_breaker_seconds
         )
         self._seat_maps: dict[EventId, SeatMap] = {}
 
@@ -160,7 +121,9 @@ class Engine:
     async def _put_aside(self, event_id: EventId, asked: Asked, problem: Exception, outcome: Outcome) -> None:
         """For the parking lot, unless it was carried out before and only its repetition failed: "nothing happened" must
         be true when it is said."""
-        log.exception("command_not_processed", extra={"commandId": str(asked.command.command_id)}, exc_info=problem)
+        tell_of_guard(event_id, problem)
+        with correlated(asked.command.correlation_id):
+            log.exception("command_not_processed", extra={"commandId": str(asked.command.command_id)}, exc_info=problem)
         user_id = getattr(asked.command, "user_id", None)
         before = None
         if user_id is not None:
@@ -168,7 +131,7 @@ class Engine:
         if before is not None:
             outcome.answered.append(Answered(asked, before))
             return
-        outcome.not_processed.append(NotProcessed(asked, f"{type(problem).__name__}: {problem}"))
+        outcome.not_processed.append(NotProcessed(asked, described(problem)))
 
     async def _choose_again(
         self,
@@ -202,6 +165,7 @@ class Engine:
             retry=retry_if_exception_type(PASSING),
             wait=wait_random_exponential(multiplier=0.02, max=2.0),
             stop=stop_after_delay(TRANSIENT_FOR_SECONDS),
+            before_sleep=lambda state: tell_of_guard(event_id, _problem_of(state)),
             reraise=True,
         )
         async for attempt in patience:
@@ -221,7 +185,7 @@ class Engine:
         admitted = await self.door.who_is_in(event_id, reservations)
         wanting = those_let_in(reservations, admitted)
         chosen = await self._choose_seats(event_id, wanting, avoid)
-        contenders, refused, locks = await self._take_seat_locks(event_id, commands, wanting, chosen)
+        contenders, refused, locks = await self._take_seat_locks(event_id, commands, wanting, chosen, outcome)
         await failpoint("engine.after_seat_locks")
         try:
             sale, replies = await self._decide_and_commit(
@@ -271,6 +235,7 @@ class Engine:
                 return None, {_asking(command): unknown for command in contenders}
             with step("decide"):
                 replies = {_asking(command): decide(sale, command) for command in contenders}
+            sale.deciding = None
             await offer_freed_seats(tx, sale, settings=self.settings)
             with step("save"):
                 await save_sale(tx, sale, settings=self.settings)
@@ -311,6 +276,7 @@ class Engine:
         commands: Sequence[AnyCommand],
         reservations: Sequence[ReserveSeats],
         chosen: Mapping[CommandId, Sequence[SeatId]],
+        outcome: Outcome,
     ) -> tuple[list[AnyCommand], dict[CommandId, AnyReply], list[WantedSeats] | None]:
         """Who goes on, who is refused at once, and the locks taken for these reservations; None for the locks when Redis is
         away and PostgreSQL has to do its part."""
@@ -321,6 +287,8 @@ class Engine:
         lost = await self._ask_redis(event_id, [one for one in wanted if one.seat_ids])
         if lost is None:
             return list(commands), {}, None
+        outcome.lost_locks.update(lost.values())
+        outcome.won_locks.update(one.token for one in wanted if one.seat_ids and one.token not in lost)
         lost = await self._without_stale_locks(event_id, lost)
         refused: dict[CommandId, AnyReply] = {
             _asking(command): Rejected(
@@ -358,7 +326,12 @@ class Engine:
 
     def _redis_failed(self, operation: str, problem: BaseException) -> None:
         self.lock_breaker.failed()
-        log.error("redis_fallback", extra={"operation": operation, "error": repr(problem)})
+        tell_of_fallback(operation, problem)
+
+
+def _problem_of(state: RetryCallState) -> BaseException:
+    problem = state.outcome.exception() if state.outcome is not None else None
+    return problem or RuntimeError("no attempt has been made")
 
 
 def still_waited_for(asked: Iterable[Asked]) -> list[Asked]:

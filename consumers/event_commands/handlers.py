@@ -114,6 +114,7 @@ def decide(sale: Sale, command: AnyCommand) -> AnyReply:
     """The answer to one command; one that was answered before gets that answer again."""
     before = sale.answered.get(command.command_id)
     if before is None:
+        sale.deciding = command
         return HANDLERS[type(command)](sale, command)
     if before.request_hash != command.request_hash:
         return Rejected(code=RejectionCode.IDEMPOTENCY_KEY_REUSED)

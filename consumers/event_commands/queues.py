@@ -1,143 +1,230 @@
-"""Which queues does this process drain, and what becomes of each delivery?
+"""Which queues does this process drain?
 
-One channel and one drain loop per queue, so that an event's commands stay in order. The callback only enqueues; the loop
-takes one delivery, then whatever else is there, runs the batch, replies, and acknowledges everything up to the last.
+Several processes share the queues (`sharing.py` says who drains what, `drain.py` how). Of each queue one is first and drains
+it, and the next one subscribes after it: a single active consumer hands over to it at once when the first one dies. Whoever is
+not first any longer finishes its batch and gives everything else back, so that the new first one goes on where it stopped.
 The connection is a plain one on purpose: a robust client would declare a deleted event queue again.
 """
 
 import asyncio
 import logging
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+import time
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from uuid import uuid4
 
 import aio_pika
-from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
-from aio_pika.exceptions import CONNECTION_EXCEPTIONS, AMQPError
+from aio_pika.abc import AbstractConnection
+from prometheus_client import Gauge
 
-from consumers.broker import CONNECT_TIMEOUT_SECONDS, ConfirmedPublisher, persistent_message, url_for
+from consumers.broker import CONNECT_TIMEOUT_SECONDS, ConfirmedPublisher, url_for
 from consumers.event_commands.door import Door
-from consumers.event_commands.engine import Answered, Asked, Engine, NotProcessed, Outcome
+from consumers.event_commands.drain import BROKER_AWAY, START_TIMEOUT_SECONDS, NobodyThere, QueueDrain
+from consumers.event_commands.engine import Engine
 from consumers.event_commands.replies import Replies
-from contracts import topology, wire
-from contracts.commands import PEOPLES_COMMANDS, AnyCommand
+from consumers.event_commands.sharing import ACTIVE, STANDBY, Membership
+from contracts import topology
 from contracts.ids import EventId
-from contracts.rejections import RejectionCode
-from contracts.replies import Rejected
 from contracts.settings import Settings
-from db import sale_clock
-from db.failpoints import failpoint
+from db import paused_event_queues, sale_clock
 from db.postgres import BY_INDEX, TRANSIENT_ERRORS, Pool, open_pool
 from db.seat_locks import SeatLocks
+from db.telemetry.metrics import keep_events
 from db.waiting_room import WaitingRooms
 
 log = logging.getLogger(__name__)
 
 # How often the list of events on sale is read when nobody has told us that it changed.
 LOOK_AGAIN_SECONDS = 1.0
-# A queue that is well is consumed within milliseconds. One without a leader never is, and the broker does not say so.
-START_TIMEOUT_SECONDS = 5.0
 # After a restart there may be two thousand to begin with; more at once would only make each of them slower.
 STARTED_AT_ONCE_MAX = 64
 # What lifecycle opens at most; each queue costs a channel here.
 EVENT_QUEUES_MAX = 2000
 # Lifecycle removes the queue of an ended sale once it is empty; after a day nothing can be left in it.
 ENDED_SECONDS = 24 * 3600
-BROKER_AWAY = (*CONNECTION_EXCEPTIONS, AMQPError, OSError, TimeoutError)
+
+ROLE = "commands"
+LANES = frozenset(topology.lane_queue(lane) for lane in range(topology.LANE_COUNT))
+# The broker gives a connection up after two to three beats without a sign of life: with a third of a lease, a process that
+# hangs has lost its queues by the time its lease has lapsed.
+BEATS_PER_LEASE = 3
+
+QUEUE_SHARE = Gauge("boxoffice_queue_share", "Queues of commands that this process drains, or stands by for", ["state"])
+PAUSED_QUEUES = Gauge("boxoffice_paused_queues", "Queues of events that nobody drains because an operator said so")
 
 
 async def run(settings: Settings, stopping: asyncio.Event) -> None:
     """The `commands` role: drain every event's queue and every lane until told to stop."""
     pool = await open_pool(settings, application_name="boxoffice commands", planner=BY_INDEX)
+    # Of its own, because batches that wait for locks may hold all the others, and whoever is silent for so long is gone.
+    looking = await open_pool(settings, application_name="boxoffice commands looks", size=1)
     seat_locks, door = SeatLocks(settings), Door(settings, WaitingRooms(settings))
     try:
         async with ConfirmedPublisher(settings, "worker", name="commands parks") as parking:
             engine = Engine(settings, pool, seat_locks, door)
-            while not stopping.is_set():
-                try:
-                    await _drain_while_connected(settings, engine, parking, stopping)
-                except BROKER_AWAY as problem:
-                    log.warning("broker_away", extra={"error": repr(problem)})
-                    with suppress(TimeoutError):
-                        await asyncio.wait_for(stopping.wait(), timeout=LOOK_AGAIN_SECONDS)
+            await drain_share(engine, parking, Membership(settings, looking, role=ROLE), stopping)
     finally:
         await door.close()
         await seat_locks.close()
+        await looking.close()
         await pool.close()
 
 
-async def _drain_while_connected(
-    settings: Settings, engine: Engine, parking: ConfirmedPublisher, stopping: asyncio.Event
+async def drain_share(
+    engine: Engine, parking: ConfirmedPublisher, membership: Membership, stopping: asyncio.Event
 ) -> None:
-    connection = await aio_pika.connect(
-        url_for(settings, "worker", name="commands takes"), timeout=CONNECT_TIMEOUT_SECONDS
-    )
+    """Drain this member's share of all queues until told to stop, over as many connections as it takes."""
+    while not stopping.is_set():
+        try:
+            await _drain_while_connected(engine, parking, membership, stopping)
+        except BROKER_AWAY as problem:
+            log.warning("broker_away", extra={"error": repr(problem)})
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stopping.wait(), timeout=LOOK_AGAIN_SECONDS)
+
+
+async def _drain_while_connected(
+    engine: Engine, parking: ConfirmedPublisher, membership: Membership, stopping: asyncio.Event
+) -> None:
+    settings = engine.settings
+    connection = await aio_pika.connect(_takers_url(settings, membership), timeout=CONNECT_TIMEOUT_SECONDS)
     lost = asyncio.Event()
     connection.close_callbacks.add(lambda *_: lost.set())
     async with connection, Replies(settings) as replies:
-        queues = OpenQueues(connection, engine, replies, parking)
+        queues = OpenQueues(connection, engine, replies, parking, membership)
         try:
             while not stopping.is_set() and not lost.is_set():
-                wanted = await _queues_to_drain(engine.pool, ended_too=queues.is_empty)
-                if wanted is not None:
-                    await queues.drain_also(wanted)
+                await _look_around(queues, membership)
                 await _first_of(stopping, lost, timeout_seconds=LOOK_AGAIN_SECONDS)
         finally:
+            if stopping.is_set():
+                with suppress(*TRANSIENT_ERRORS):
+                    await membership.end()  # first, so that the others take over while we finish
             await queues.stop(settings.drain_seconds if not lost.is_set() else 0.0)
 
 
-async def _queues_to_drain(pool: Pool, *, ended_too: bool) -> set[str] | None:
-    """Every lane and the queue of every sale that is open; at the start also of those that have ended, because payments
-    may still have something to say there. None while PostgreSQL is away: what is drained stays so, and waits for it."""
+def _takers_url(settings: Settings, membership: Membership) -> str:
+    beat_seconds = min(settings.heartbeat_seconds, max(1, int(settings.lease_seconds / BEATS_PER_LEASE)))
+    patient = settings.model_copy(update={"heartbeat_seconds": beat_seconds})
+    return url_for(patient, "worker", name=f"commands takes {membership.name}")
+
+
+async def _look_around(queues: "OpenQueues", membership: Membership) -> None:
+    """Who is there, what is on sale, what is paused. While PostgreSQL is away all of it stays as it was last seen: what is
+    drained stays so, and waits for it."""
     try:
-        event_ids = await sale_clock.find_open_sales(pool, limit=EVENT_QUEUES_MAX)
-        if ended_too:
-            event_ids += await sale_clock.find_ended_sales(pool, within_seconds=ENDED_SECONDS, limit=EVENT_QUEUES_MAX)
+        await membership.renew()
+        on_sale = await sale_clock.find_open_sales(membership.pool, limit=EVENT_QUEUES_MAX)
+        # Of sales that have ended, payments may still have something to say.
+        ended = await _find_ended(membership.pool) if queues.is_empty else []
+        paused = await paused_event_queues.find_paused(membership.pool)
     except TRANSIENT_ERRORS as problem:
         log.warning("sales_not_read", extra={"error": repr(problem)})
-        return None
-    hot = {topology.event_queue(EventId(event_id)) for event_id in event_ids}
-    return hot | {topology.lane_queue(lane) for lane in range(topology.LANE_COUNT)}
+    else:
+        keep_events(on_sale)
+        queues.want({topology.event_queue(event_id) for event_id in (*on_sale, *ended)} | LANES)
+        queues.pause({topology.event_queue(event_id) for event_id in paused})
+    queues.arrange()
+
+
+async def _find_ended(pool: Pool) -> list[EventId]:
+    return await sale_clock.find_ended_sales(pool, within_seconds=ENDED_SECONDS, limit=EVENT_QUEUES_MAX)
 
 
 class OpenQueues:
-    """The queues being drained over one connection."""
+    """The queues being drained over one connection: those that are ours, and those that we stand by for."""
 
     def __init__(
-        self, connection: AbstractConnection, engine: Engine, replies: Replies, parking: ConfirmedPublisher
+        self,
+        connection: AbstractConnection,
+        engine: Engine,
+        replies: Replies,
+        parking: ConfirmedPublisher,
+        membership: Membership,
     ) -> None:
         self._connection = connection
         self._engine = engine
         self._replies = replies
         self._parking = parking
+        self._membership = membership
+        self._wanted: set[str] = set()
+        # Wanted now or earlier, and not known to be gone: when a sale ends, what is still in its queue has to be carried out.
+        self._known: set[str] = set()
+        self._paused: set[str] = set()
         self._draining: dict[str, QueueDrain] = {}
         self._beginning: dict[str, asyncio.Task[None]] = {}
+        self._ending: dict[str, asyncio.Task[None]] = {}
+        # Those that another subscription of ours, behind everybody else's, has taken the place of, while they finish.
+        self._stepping_back: set[QueueDrain] = set()
         self._at_once = asyncio.Semaphore(STARTED_AT_ONCE_MAX)
         self._not_answering: set[str] = set()
+        self._nobody_since: dict[str, float] = {}
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing is being drained yet."""
         return not self._draining
 
-    async def drain_also(self, names: set[str]) -> None:
-        """Begin with those that are new, and again with those that broke; returns before they have begun, because one that
-        does not answer must hold up no other. A queue is drained until the broker says that it is gone: when a sale ends,
-        what is still in its queue has to be carried out."""
-        for name in [name for name, drain in self._draining.items() if drain.is_broken]:
-            await self._draining.pop(name).stop()
-        for name in sorted(names - self._draining.keys() - self._beginning.keys()):
-            self._beginning[name] = asyncio.create_task(self._begin(name), name=f"begin {name}")
+    def want(self, names: set[str]) -> None:
+        """These have to be drained by somebody, besides those that were wanted before and are not gone."""
+        self._wanted = names
+        self._known |= names
 
-    async def _begin(self, name: str) -> None:
-        drain = QueueDrain(name, self._engine, self._replies, self._parking)
+    def pause(self, names: set[str]) -> None:
+        """These are to be drained by nobody, and all others may be."""
+        for name in sorted(names - self._paused):
+            log.warning("event_queue_paused", extra={"queue": name})
+        for name in sorted(self._paused - names):
+            log.warning("event_queue_resumed", extra={"queue": name})
+        self._paused = names
+
+    def arrange(self) -> None:
+        """Begin with what is ours and new, or broke, and leave what is not ours any longer. Returns before any of that has
+        happened, because a queue that does not answer must hold up no other."""
+        ranks = self._membership.ranks_of(self._known)
+        for name, drain in self._draining.items():
+            drain.note_rank(ranks[name])
+            if name not in self._ending and not self._is_to_stay(drain, ranks[name]):
+                self._ending[name] = asyncio.create_task(self._end(drain, ranks[name]), name=f"end {name}")
+        ours = {name for name, rank in ranks.items() if self._is_ours(rank) and name not in self._paused}
+        for name in sorted(ours - self._draining.keys() - self._beginning.keys()):
+            self._beginning[name] = asyncio.create_task(self._begin(name, ranks[name]), name=f"begin {name}")
+        self._show(ranks)
+
+    def _is_ours(self, rank: int) -> bool:
+        # Without single active consumers whoever stood by would drain the queue too.
+        return rank == ACTIVE or (rank == STANDBY and self._engine.settings.single_active_consumer)
+
+    def _is_to_stay(self, drain: "QueueDrain", rank: int) -> bool:
+        if drain.is_broken or drain.name in self._paused:
+            return False
+        if rank == ACTIVE or not drain.may_be_active or not self._engine.settings.single_active_consumer:
+            return self._is_ours(rank)
+        # We are draining it although it is another's turn: for as long as that other one is not well, or not there yet.
+        return not (
+            drain.is_out_of_turn_for(self._membership.patience_seconds) and self._membership.is_first_well(drain.name)
+        )
+
+    def _show(self, ranks: Mapping[str, int]) -> None:
+        active_count = sum(ranks[name] == ACTIVE for name in self._draining)
+        QUEUE_SHARE.labels("active").set(active_count)
+        QUEUE_SHARE.labels("standby").set(len(self._draining) - active_count)
+        PAUSED_QUEUES.set(len(self._paused))
+
+    def _new_drain(self, name: str) -> "QueueDrain":
+        return QueueDrain(name, self._engine, self._replies, self._parking, taker=self._membership.name)
+
+    async def _begin(self, name: str, rank: int) -> None:
+        drain = self._new_drain(name)
         try:
             async with self._at_once, asyncio.timeout(START_TIMEOUT_SECONDS):
-                await drain.start(self._connection)
+                await drain.start(self._connection, after_others=rank != ACTIVE and self._is_first_coming(name))
+        except NobodyThere:
+            self._nobody_since.setdefault(name, time.monotonic())
+            return  # whoever is first is about to; we look again
         except aio_pika.exceptions.ChannelNotFoundEntity:
-            return  # lifecycle has not declared it yet; we look again
+            if name not in self._wanted:
+                self._known.discard(name)
+            return  # or lifecycle has not declared it yet; we look again
         except TimeoutError:
             # We look again, too, and say it once. Lifecycle takes an event's queue that stays like this out of the way.
             if name not in self._not_answering:
@@ -153,177 +240,54 @@ class OpenQueues:
         if name in self._not_answering:
             self._not_answering.remove(name)
             log.info("queue_answers_again", extra={"queue": name})
+        self._nobody_since.pop(name, None)
         self._draining[name] = drain
 
+    def _is_first_coming(self, name: str) -> bool:
+        """Whoever should be first is well, and has not left the queue alone for as long as a lease lasts."""
+        since = self._nobody_since.get(name, time.monotonic())
+        return self._membership.is_first_well(name) and time.monotonic() - since <= self._engine.settings.lease_seconds
+
+    async def _end(self, drain: "QueueDrain", rank: int) -> None:
+        try:
+            if drain.is_broken:
+                await drain.stop()
+            elif self._is_ours(rank) and drain.name not in self._paused:
+                await self._step_back(drain)
+                return
+            else:
+                await drain.hand_over()
+            del self._draining[drain.name]
+        except BROKER_AWAY as problem:
+            log.warning("queue_not_left", extra={"queue": drain.name, "error": repr(problem)})
+        finally:
+            del self._ending[drain.name]
+
+    async def _step_back(self, drain: "QueueDrain") -> None:
+        """Subscribe once more, behind everybody, and then leave the old place: if nobody else is there after all, it is us
+        again, and at no moment it is nobody."""
+        successor = self._new_drain(drain.name)
+        async with asyncio.timeout(START_TIMEOUT_SECONDS):
+            await successor.start(self._connection)
+        self._draining[drain.name] = successor
+        self._stepping_back.add(drain)
+        await drain.hand_over()
+        self._stepping_back.discard(drain)
+
     async def stop(self, within_seconds: float) -> None:
-        """Take nothing more, finish what was taken."""
-        beginning = list(self._beginning.values())
-        for task in beginning:
+        """Take nothing more, finish what was taken, or leave it to the others if there are any."""
+        changing = [*self._beginning.values(), *self._ending.values()]
+        for task in changing:
             task.cancel()
-        drains = list(self._draining.values())
-        self._draining.clear()
+        drains = [*self._draining.values(), *self._stepping_back]
         with suppress(TimeoutError):
             async with asyncio.timeout(within_seconds):
-                await asyncio.gather(*beginning, return_exceptions=True)
-                await asyncio.gather(*(drain.stop() for drain in drains))
+                await asyncio.gather(*changing, return_exceptions=True)
+                await asyncio.gather(
+                    *(drain.stop() if self._membership.is_alone else drain.hand_over() for drain in drains)
+                )
         for drain in drains:
             drain.abandon()
-
-
-@dataclass(slots=True)
-class Delivery:
-    """A message and what it asks; `problem` says why it could not be read."""
-
-    message: AbstractIncomingMessage
-    asked: list[Asked]
-    problem: str = ""
-
-
-class QueueDrain:
-    """One queue: deliveries in, batches through the engine, answers out."""
-
-    def __init__(self, name: str, engine: Engine, replies: Replies, parking: ConfirmedPublisher) -> None:
-        self.name = name
-        self._engine = engine
-        self._replies = replies
-        self._parking = parking
-        self._deliveries: asyncio.Queue[Delivery | None] = asyncio.Queue()
-        self._unread: Delivery | None = None
-        self._channel: AbstractChannel | None = None
-        self._loop: asyncio.Task[None] | None = None
-        self._cancel_consuming: Callable[[], Awaitable[object]] = _nothing
-        self.is_broken = False
-
-    async def start(self, connection: AbstractConnection) -> None:
-        """Consume; raises ChannelNotFoundEntity when the queue does not exist (yet)."""
-        channel = await connection.channel(publisher_confirms=False)
-        # Twice a batch: one is being worked on, the next is here already when it is done.
-        await channel.set_qos(prefetch_count=2 * self._engine.settings.engine_batch_max)
-        queue = await channel.get_queue(self.name, ensure=True)
-        channel.close_callbacks.add(self._on_end)
-        underlay = await channel.get_underlay_channel()
-        underlay.on_consumer_cancel_callbacks.add(self._on_end)
-        tag = await queue.consume(self._enqueue)
-        self._cancel_consuming = lambda: queue.cancel(tag, timeout=START_TIMEOUT_SECONDS)
-        self._channel = channel
-        self._loop = asyncio.create_task(self._drain(), name=self.name)
-        self._loop.add_done_callback(self._on_end)
-
-    async def stop(self) -> None:
-        """Take nothing more, finish what is being worked on; the rest is delivered to somebody else."""
-        with suppress(*BROKER_AWAY):
-            await self._cancel_consuming()
-        self._deliveries.put_nowait(None)
-        if self._loop is not None:
-            await asyncio.wait({self._loop})
-            if not self._loop.cancelled() and self._loop.exception() is not None:
-                log.error("queue_drain_failed", extra={"queue": self.name, "error": repr(self._loop.exception())})
-        if self._channel is not None:
-            with suppress(*BROKER_AWAY):
-                await self._channel.close()
-
-    def abandon(self) -> None:
-        """There is no time left: what is under way will be delivered again."""
-        if self._loop is not None:
-            self._loop.cancel()
-
-    async def _enqueue(self, delivery: AbstractIncomingMessage) -> None:
-        # Read here, while the batch before waits for PostgreSQL, and not when its turn has come.
-        self._deliveries.put_nowait(self._read(delivery))
-
-    def _on_end(self, *_: object) -> None:
-        self.is_broken = True
-        self._deliveries.put_nowait(None)
-
-    async def _drain(self) -> None:
-        telling: asyncio.Task[None] | None = None
-        try:
-            while (deliveries := await self._take()) is not None:
-                await failpoint("engine.after_receive")
-                outcomes = [
-                    (event_id, await self._engine.run_batch(event_id, asked))
-                    for event_id, asked in _by_event([one for delivery in deliveries for one in delivery.asked])
-                ]
-                if telling is not None:
-                    await telling
-                # The next batch begins while this one's askers are told.
-                telling = asyncio.create_task(self._tell(outcomes, deliveries))
-        finally:
-            if telling is not None:
-                await telling
-
-    async def _take(self) -> list["Delivery"] | None:
-        """One delivery and whatever else is there, up to a batch; None when it is time to stop."""
-        first = self._unread or await self._deliveries.get()
-        self._unread = None
-        if first is None:
-            return None
-        taken, size = [first], len(first.asked)
-        while size < self._engine.settings.engine_batch_max and not self._deliveries.empty():
-            following = self._deliveries.get_nowait()
-            if following is None:
-                self._deliveries.put_nowait(None)
-                break
-            size += len(following.asked)
-            if size > self._engine.settings.engine_batch_max:
-                self._unread = following
-                break
-            taken.append(following)
-        return taken
-
-    def _read(self, message: AbstractIncomingMessage) -> "Delivery":
-        try:
-            commands = wire.decode_commands(message.body)
-            _check_sender(self._engine.settings, message, commands)
-        except wire.UnreadableMessage as problem:
-            return Delivery(message, [], str(problem))
-        return Delivery(message, [Asked(command, message.reply_to) for command in commands])
-
-    async def _tell(self, outcomes: Sequence[tuple[EventId, Outcome]], deliveries: Sequence["Delivery"]) -> None:
-        """After the commit: put aside what cannot be done, settle the locks and the turns, answer, acknowledge. Locks before
-        answers, because whoever hears that seats are free again may ask for them at once."""
-        for delivery in deliveries:
-            if delivery.problem:
-                await self._park(delivery.message.body, delivery.problem, sender=delivery.message.user_id)
-        for event_id, outcome in outcomes:
-            for one in outcome.not_processed:
-                await self._park(wire.encode_commands([one.asked.command]), one.reason)
-            outcome.answered += _told_of_failure(outcome.not_processed)
-            await self._engine.settle(event_id, outcome)
-            await self._replies.send(event_id, outcome)
-        await failpoint("engine.after_reply")
-        await deliveries[-1].message.ack(multiple=True)
-
-    async def _park(self, body: bytes, reason: str, *, sender: str | None = None) -> None:
-        log.error("message_parked", extra={"queue": self.name, "reason": reason})
-        headers = {wire.REASON_HEADER: reason[:500], wire.ORIGIN_QUEUE_HEADER: self.name}
-        if sender:
-            headers["x-sender"] = sender
-        message = persistent_message(body, type=wire.COMMANDS_TYPE, message_id=str(uuid4()), headers=headers)
-        await self._parking.publish(message, exchange=topology.PARKING_EXCHANGE, routing_key=self.name)
-
-
-def _check_sender(settings: Settings, delivery: AbstractIncomingMessage, commands: Iterable[AnyCommand]) -> None:
-    """RabbitMQ vouches for the sender's user id. People's commands come from the ingress, all others from our couriers: a
-    process that can be reached from outside must not be able to say that something has been paid."""
-    if "@" in settings.rabbitmq_url:
-        return  # the operator runs everything under one user of their own
-    for command in commands:
-        expected = "ingress" if isinstance(command, PEOPLES_COMMANDS) else "courier"
-        if delivery.user_id != expected:
-            raise wire.UnreadableMessage(f"{command.type} sent by {delivery.user_id or 'nobody'}, not by {expected}")
-
-
-def _told_of_failure(not_processed: Sequence[NotProcessed]) -> list[Answered]:
-    return [Answered(one.asked, Rejected(code=RejectionCode.NOT_PROCESSED)) for one in not_processed]
-
-
-def _by_event(asked: Sequence[Asked]) -> list[tuple[EventId, list[Asked]]]:
-    """A lane carries many events: each one's commands, in the order they came."""
-    events: defaultdict[EventId, list[Asked]] = defaultdict(list)
-    for one in asked:
-        events[one.command.event_id].append(one)
-    return list(events.items())
 
 
 async def _first_of(*events: asyncio.Event, timeout_seconds: float) -> None:
@@ -333,7 +297,3 @@ async def _first_of(*events: asyncio.Event, timeout_seconds: float) -> None:
     finally:
         for task in waiting:
             task.cancel()
-
-
-async def _nothing() -> None:
-    return None

@@ -11,10 +11,10 @@ from types import TracebackType
 from typing import Self
 
 import aio_pika
-from aio_pika.abc import AbstractChannel, AbstractRobustConnection
+from aio_pika.abc import AbstractChannel, AbstractRobustConnection, FieldValue
 
 from consumers.broker import CONNECT_TIMEOUT_SECONDS, connect
-from consumers.event_commands.engine import Outcome
+from consumers.event_commands.outcome import Outcome
 from consumers.event_commands.timing import step
 from contracts import topology, wire
 from contracts.domain_events import SalesCounted
@@ -48,12 +48,14 @@ class Replies:
     async def send(self, event_id: EventId, outcome: Outcome) -> None:
         """Everything a committed batch has to say. Raises when the connection is gone: the batch is then delivered again,
         finds its own results, and says the same."""
-        with step("reply"):
+        with step("reply", parent=outcome.traceparent):
             # The changes first: whoever hears that his seats are released and asks for them again at once must not meet
             # an ingress that still believes them held.
-            for changed in (message for sale in outcome.sales for message in sale.seats_changed()):
-                body = wire.encode_domain_event(changed)
-                await self._publish(topology.SEAT_CHANGES, str(event_id), changed.type, body)
+            for sale, committed_at_ms in zip(outcome.sales, outcome.committed_at_ms, strict=True):
+                for changed in sale.seats_changed():
+                    body = wire.encode_domain_event(changed)
+                    headers: dict[str, FieldValue] = {wire.COMMITTED_AT_HEADER: committed_at_ms}
+                    await self._publish(topology.SEAT_CHANGES, str(event_id), changed.type, body, headers=headers)
             for reply_to, replies in _by_asker(outcome).items():
                 await self._publish(
                     topology.REPLIES, reply_to, wire.REPLIES_TYPE, wire.encode_replies(replies), expires=True
@@ -78,7 +80,14 @@ class Replies:
         await self._publish(topology.TELEMETRY, topology.SALES_KEY, counted.type, wire.encode_domain_event(counted))
 
     async def _publish(
-        self, exchange: str, routing_key: str, type_: str, body: bytes, *, expires: bool = False
+        self,
+        exchange: str,
+        routing_key: str,
+        type_: str,
+        body: bytes,
+        *,
+        expires: bool = False,
+        headers: dict[str, FieldValue] | None = None,
     ) -> None:
         if self._channel is None:
             raise ConnectionError("replies are not connected")
@@ -86,6 +95,7 @@ class Replies:
             body,
             type=type_,
             content_type=wire.CONTENT_TYPE,
+            headers=headers,
             expiration=REPLY_EXPIRES_SECONDS if expires else None,
         )
         target = await self._channel.get_exchange(exchange, ensure=False)

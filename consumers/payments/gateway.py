@@ -7,6 +7,7 @@ the old 500, so the caller reads the intent instead (https://docs.stripe.com/api
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 import stripe
+from prometheus_client import Histogram
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from consumers.circuit_breaker import CircuitBreaker
@@ -40,6 +42,7 @@ from consumers.payments.transport import PaymentTransport
 from contracts.ids import EventId, OrderId
 from contracts.money import from_minor_units, to_minor_units
 from contracts.settings import Settings
+from db.telemetry.traces import span
 
 # Metrics of our earlier calls, sent along with every request and paid for in CPU.
 stripe.enable_telemetry = False
@@ -62,6 +65,15 @@ Thing = Mapping[str, Any]
 Method = Literal["get", "post"]
 
 
+_ABOUT = {"server.address": "payment provider"}
+CALL_SECONDS = Histogram(
+    "boxoffice_payment_call_seconds",
+    "Calls of the payment provider, repeats included, by what came of them",
+    ["operation", "outcome"],
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 1.0, 2.0, 5.0, 8.0),
+)
+
+
 class ListingInterrupted(Exception):
     """The provider stopped answering in the middle of a list; what was read so far is not the whole."""
 
@@ -71,6 +83,7 @@ class PaymentGateway:
 
     def __init__(self, settings: Settings, breaker: CircuitBreaker | None = None) -> None:
         self.breaker = breaker or CircuitBreaker(
+            name="payment_provider",
             failures=settings.payment_breaker_failures,
             open_seconds=settings.payment_breaker_seconds,
             successes=BREAKER_SUCCESSES,
@@ -184,13 +197,46 @@ class PaymentGateway:
                 parameters["starting_after"] = intent["id"]
             more = said.thing["has_more"]
 
+    async def look_at(self, intent_id: str) -> ProviderPayment | Refused | NoAnswer:
+        """All that the provider knows of one intent."""
+        said = await self._ask("get", _path(intent_id), {"expand": ["latest_charge"]})
+        if isinstance(said, _Answer):
+            return _listed(said.thing)
+        return Refused(said.code) if isinstance(said, _Refusal) else said
+
+    async def list_refunded_since(self, since: datetime) -> AsyncIterator[str]:
+        """The intents of which money was given back since, newest first, one that was twice given twice; raises
+        ListingInterrupted."""
+        moment = int(since.timestamp())
+        parameters: dict[str, Any] = {"created": {"gte": moment}, "limit": PAGE}
+        more = True
+        while more:
+            said = await self._ask("get", "/v1/refunds", parameters)
+            if not isinstance(said, _Answer):
+                raise ListingInterrupted(str(said))
+            for refund in said.thing["data"]:
+                if refund["created"] >= moment and refund["payment_intent"]:
+                    yield refund["payment_intent"]
+                parameters["starting_after"] = refund["id"]
+            more = said.thing["has_more"]
+
     async def close(self) -> None:
         await self._transport.close_async()
 
     async def _ask(
         self, method: Method, path: str, parameters: Parameters, key: str | None = None
     ) -> "_Answer | _Refusal | NoAnswer":
-        """One call, repeated only where the same key makes that safe and an answer is likely."""
+        """One call, and the time of it."""
+        began_at = time.perf_counter()
+        with span(f"provider {_operation(method, path)}", kind="client", attributes=_ABOUT):
+            said = await self._ask_patiently(method, path, parameters, key)
+        CALL_SECONDS.labels(_operation(method, path), _end(said)).observe(time.perf_counter() - began_at)
+        return said
+
+    async def _ask_patiently(
+        self, method: Method, path: str, parameters: Parameters, key: str | None
+    ) -> "_Answer | _Refusal | NoAnswer":
+        """Repeated only where the same key makes that safe and an answer is likely."""
         if not self.breaker.allows():
             return Unavailable(self.breaker.retry_after_seconds())
         try:
@@ -274,6 +320,25 @@ class _Refusal:
         is_decline = details.get("type") == "card_error"
         intent = details.get("payment_intent")
         return cls(code, details.get("message", ""), is_decline, intent, is_replayed=_is_replayed(problem))
+
+
+def _operation(method: Method, path: str) -> str:
+    last = path.rpartition("/")[2]
+    if last in ("confirm", "capture", "cancel", "search"):
+        return last
+    if last == "refunds":
+        return "refund" if method == "post" else "list_refunds"
+    if last == "payment_intents":
+        return "create" if method == "post" else "list"
+    return "read"
+
+
+def _end(said: "_Answer | _Refusal | NoAnswer") -> str:
+    if isinstance(said, _Answer):
+        return "answered"
+    if isinstance(said, _Refusal):
+        return "declined" if said.is_decline else "refused"
+    return "unknown" if isinstance(said, Unknown) else "unavailable"
 
 
 def _is_replayed(problem: stripe.StripeError) -> bool:

@@ -13,6 +13,9 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
+from prometheus_client import Gauge
+
+from consumers.payments.breaks import write_down
 from consumers.payments.gateway import ListingInterrupted
 from consumers.payments.outcomes import (
     ActionNeeded,
@@ -31,7 +34,9 @@ from contracts.commands import VoidPayment
 from contracts.domain_events import PaymentDue, PaymentRequested, RefundDue
 from contracts.ids import CommandId
 from db import payments as records
+from db.backups import find_open_restore
 from db.payments import KnownPayment, SilentPayment, SilentRefund
+from db.telemetry.logs import bind_correlation_id
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +56,11 @@ SETTLED_AFTER = timedelta(minutes=10)
 AUDITED_WINDOW = timedelta(days=2)
 PAGE = 100
 
+UNKNOWN = Gauge("boxoffice_payments_unknown", "Orders of which it is not known whether they have been paid")
+UNKNOWN_OLDEST_SECONDS = Gauge(
+    "boxoffice_payments_unknown_oldest_seconds", "Age of the oldest of them; 0: there is none"
+)
+
 
 async def run(resources: Resources, stopping: asyncio.Event) -> None:
     """Reconcile until told to stop."""
@@ -58,14 +68,32 @@ async def run(resources: Resources, stopping: asyncio.Event) -> None:
     next_audit_at = asyncio.get_running_loop().time() + settings.payment_audit_seconds
     while not stopping.is_set():
         try:
-            await finish_silent(resources)
-            if asyncio.get_running_loop().time() >= next_audit_at:
-                next_audit_at += settings.payment_audit_seconds
-                await audit(resources)
+            await count_unknown(resources)
+            if await _may_ask(resources):
+                await finish_silent(resources)
+                if asyncio.get_running_loop().time() >= next_audit_at:
+                    next_audit_at += settings.payment_audit_seconds
+                    await audit(resources)
         except PASSING as problem:
             log.warning("reconciler_failed", extra={"error": repr(problem)})
         with suppress(TimeoutError):
             await asyncio.wait_for(stopping.wait(), settings.payment_unknown_seconds / 3)
+
+
+async def _may_ask(resources: Resources) -> bool:
+    """Not while these books have come back from a backup and nobody has looked yet: to them, every order made since is money
+    without an order. In a copy of the shop that would give real buyers' money back."""
+    ends_at = await find_open_restore(resources.pool)
+    if ends_at is not None:
+        log.error("restore_not_reconciled", extra={"booksEndAt": ends_at.isoformat()})
+    return ends_at is None
+
+
+async def count_unknown(resources: Resources) -> None:
+    """Show how much is not known; of several reconcilers each shows all of it."""
+    unknown = await records.count_unknown(resources.pool, silent_seconds=resources.settings.payment_unknown_seconds)
+    UNKNOWN.set(unknown.order_count)
+    UNKNOWN_OLDEST_SECONDS.set(unknown.oldest_seconds)
 
 
 async def finish_silent(resources: Resources) -> int:
@@ -86,6 +114,7 @@ async def finish_silent(resources: Resources) -> int:
 
 
 async def _finish(payment: SilentPayment, resources: Resources) -> None:
+    bind_correlation_id(payment.correlation_id)
     async with resources.slots:
         due = _due(payment)
         match payment.order_status:
@@ -162,7 +191,7 @@ async def compare(listed: Sequence[ProviderPayment], resources: Resources) -> in
             continue
         found += 1
         log.error("payment_break", extra={"kind": kind, "intentId": payment.intent_id})
-        await records.record_break(
+        await write_down(
             resources.pool,
             kind,
             event_id=ours.event_id if ours else None,
@@ -170,7 +199,7 @@ async def compare(listed: Sequence[ProviderPayment], resources: Resources) -> in
             intent_id=payment.intent_id,
             detail=f"provider: {payment.state} {payment.captured}-{payment.refunded} of {payment.amount}; ours: {ours}",
         )
-        if await _repair(kind, payment, resources):
+        if await repair(kind, payment, resources):
             await records.close_break(resources.pool, kind, payment.intent_id)
     return found
 
@@ -193,8 +222,8 @@ def difference_between(payment: ProviderPayment, ours: KnownPayment | None) -> s
     return "order_not_paid" if kept < most - ours.going_back else None
 
 
-async def _repair(kind: str, payment: ProviderPayment, resources: Resources) -> bool:
-    """Money may be moved towards the buyer without asking anybody; anything else waits for a person."""
+async def repair(kind: str, payment: ProviderPayment, resources: Resources) -> bool:
+    """Money may be moved towards the buyer without asking anybody; anything else waits for a person. True when it is there."""
     key = f"{payment.intent_id}:repair"
     if kind == "captured_without_order" and isinstance(payment.state, Captured):
         said = await give_back(
@@ -218,6 +247,7 @@ def _due(payment: SilentPayment) -> PaymentDue:
         provider_key=payment.provider_key,
         amount=payment.amount,
         currency=payment.currency,
+        correlation_id=payment.correlation_id,
     )
 
 
@@ -228,4 +258,5 @@ def _requested(payment: SilentPayment) -> PaymentRequested:
         currency=payment.currency,
         payment_method=payment.payment_method,
         provider_key=payment.provider_key,
+        correlation_id=payment.correlation_id,
     )

@@ -16,6 +16,7 @@ from uuid import uuid4
 
 from consumers.broker import ConfirmedPublisher, PublishProblem, persistent_message
 from consumers.command_sender import CommandSender
+from consumers.payments.breaks import REFUND_IN_PART, REFUND_REFUSED, write_down
 from consumers.payments.gateway import PaymentGateway
 from consumers.payments.outcomes import (
     ActionNeeded,
@@ -50,6 +51,8 @@ from db import payments as records
 from db.coalescer import Coalescer
 from db.failpoints import failpoint
 from db.postgres import Pool
+from db.telemetry.logs import correlated, described
+from db.telemetry.traces import about_messages, span
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +63,8 @@ ROUNDS_MAX = 3
 REFUNDS_SHARE = 4
 # Each was answered with an error and did nothing; more than a few, and nobody should go on today.
 REFUND_KEYS_MAX = 8
-REFUND_REFUSED = "refund_refused"
+
+_ABOUT = about_messages(exchange=topology.DOMAIN_EVENTS, routing_key=topology.PAYMENTS_QUEUE, operation="process")
 
 Payment = TypeVar("Payment", PaymentRequested, PaymentDue, RefundDue)
 
@@ -176,6 +180,7 @@ async def refund(event_id: EventId, payment: RefundDue, resources: Resources) ->
             currency=payment.currency,
             key=payment.provider_key,
             mark=str(payment.refund_id),
+            may_ask=not await records.has_open_break(resources.pool, REFUND_IN_PART, payment.intent_id),
         )
     await failpoint("payments.after_refund")
     if isinstance(said, Refused):
@@ -192,7 +197,14 @@ async def refund(event_id: EventId, payment: RefundDue, resources: Resources) ->
 
 
 async def give_back(
-    intent_id: str, resources: Resources, *, amount: Decimal, currency: str, key: str, mark: str
+    intent_id: str,
+    resources: Resources,
+    *,
+    amount: Decimal,
+    currency: str,
+    key: str,
+    mark: str,
+    may_ask: bool = True,
 ) -> Refunded | Refused | Unknown | Unavailable:
     """Give this amount back once, under this key and, if the provider answers that only with an old error, the ones after it.
 
@@ -205,6 +217,8 @@ async def give_back(
             return given
         if any(one.mark == mark and not one.is_dead for one in given):
             return Refunded()
+        if not may_ask:
+            return Refused(REFUND_IN_PART)
         said = await resources.gateway.refund(
             intent_id, amount=amount, currency=currency, key=f"{key}:{round_}" if round_ else key, mark=mark
         )
@@ -216,7 +230,7 @@ async def give_back(
 
 async def _note_refusal(event_id: EventId, payment: RefundDue, said: Refused, resources: Resources) -> None:
     """It is asked for again, but somebody should know: the buyer waits for this money."""
-    await records.record_break(
+    await write_down(
         resources.pool,
         REFUND_REFUSED,
         event_id=event_id,
@@ -238,6 +252,9 @@ async def _collect(event_id: EventId, payment: PaymentDue, resources: Resources)
             break
     if isinstance(said, Captured | Refunded):
         await resources.capturing.ask((event_id, payment.order_id))
+    if isinstance(said, Captured):
+        told = {"event_id": event_id, "order_id": payment.order_id, "amount": payment.amount}
+        log.info("payment_captured", extra=told)
     return said
 
 
@@ -333,16 +350,20 @@ def _each_by_itself(
 
     async def handle(message: Any, resources: Resources) -> None:
         async def within_slots(payment: Payment) -> bool:
-            async with slots_of(resources):
-                return await step(message.event_id, payment, resources)
+            with (
+                correlated(payment.correlation_id),
+                span(f"{step.__name__} payment", kind="consumer", parent=payment.traceparent, attributes=_ABOUT),
+            ):
+                async with slots_of(resources):
+                    return await step(message.event_id, payment, resources)
 
         ends = await asyncio.gather(*map(within_slots, message.payments), return_exceptions=True)
         left = tuple(payment for payment, end in zip(message.payments, ends, strict=True) if end is not True)
         problems = [end for end in ends if isinstance(end, BaseException)]
         for problem in problems:
-            log.warning("payment_failed", extra={"error": repr(problem)})
+            log.warning("payment_failed", extra={"error": described(problem)})
         if left:
-            reason = repr(problems[0]) if problems else "the provider has not answered"
+            reason = described(problems[0]) if problems else "the provider has not answered"
             raise TryAgain(reason, remaining=message.model_copy(update={"payments": left}))
 
     return handle

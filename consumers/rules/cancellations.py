@@ -82,19 +82,19 @@ def _refund(sale: Sale, order: Order, cancellation: Cancellation, command: Refun
         reason=cancellation.reason,
         command_id=command.command_id,
     )
-    sale.outgoing.notices.append(_notice_to_buyer(order, refund))
-    sale.outgoing.notices += [
+    sale.tell(_notice_to_buyer(order, refund))
+    for user_id, ticket_id in holders.items():
         # Who has a ticket from somebody else must not come to the show either; the money is not his.
-        Notice(
-            kind="event_cancelled",
-            subject_id=ticket_id,
-            user_id=user_id,
-            order_id=order.id,
-            ticket_ids=tuple(ticket.id for ticket in tickets if ticket.user_id == user_id),
-            reason=cancellation.reason,
+        sale.tell(
+            Notice(
+                kind="event_cancelled",
+                subject_id=ticket_id,
+                user_id=user_id,
+                order_id=order.id,
+                ticket_ids=tuple(ticket.id for ticket in tickets if ticket.user_id == user_id),
+                reason=cancellation.reason,
+            )
         )
-        for user_id, ticket_id in holders.items()
-    ]
     return True
 
 

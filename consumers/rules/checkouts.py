@@ -62,14 +62,14 @@ def decide_settle_payment(sale: Sale, command: SettlePayment) -> AnyReply:
     order.intent_id = command.intent_id
     if order.status != "pending":
         # The order ended before the provider said yes: this authorisation belongs to nobody.
-        sale.outgoing.voids_due.append(order.payment_due())
+        sale.outgoing.voids_due.append(sale.payment_due(order))
         return Done(changed=False)
     hold = sale.holds.get(order.hold_id)
     seats = sale.seats_of(hold) if hold is not None and hold.status == "paying" else None
     if hold is None or seats is None or sale.terms.cancelled:
         because = "the event was cancelled" if sale.terms.cancelled else "the seats were no longer held"
         sale.mark_order(order, "voiding", payment_status="authorized", because=because)
-        sale.outgoing.voids_due.append(order.payment_due())
+        sale.outgoing.voids_due.append(sale.payment_due(order))
         return Done()
     completed = _sell(sale, order, hold, seats, command_id=command.command_id, payment_status="authorized")
     sale.answer_later(order, completed)
@@ -110,7 +110,7 @@ def decide_void_payment(sale: Sale, command: VoidPayment) -> AnyReply:
     if order is None or order.status != "pending":
         return Done(changed=False)
     sale.mark_order(order, "voiding", because=command.reason)
-    sale.outgoing.voids_due.append(order.payment_due())
+    sale.outgoing.voids_due.append(sale.payment_due(order))
     return Done()
 
 
@@ -161,7 +161,14 @@ def _end_unsold(sale: Sale, order: Order, hold: Hold, command: PaymentCanceled |
     sale.mark_order(
         order, "cancelled", payment_status="canceled", because=order.ended_because or "the payment was cancelled"
     )
-    sale.outgoing.cancelled.append(OrderNotice(order_id=order.id, user_id=order.user_id, reason=order.ended_because))
+    sale.outgoing.cancelled.append(
+        OrderNotice(
+            order_id=order.id,
+            user_id=order.user_id,
+            reason=order.ended_because,
+            **sale.origin(order)._asdict(),
+        )
+    )
     sale.answer_later(
         order, Rejected(code=RejectionCode.ORDER_CANCELLED, detail=order.ended_because, order_id=order.id)
     )

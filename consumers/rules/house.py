@@ -113,7 +113,7 @@ def decide_give_seats(sale: Sale, command: GiveSeats) -> AnyReply:
     )
     sale.store_answer(order, reply)
     ticket_ids = tuple(ticket.ticket_id for ticket in tickets)
-    sale.outgoing.notices.append(
+    sale.tell(
         Notice(
             kind="tickets_given",
             subject_id=order.id,

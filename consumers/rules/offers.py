@@ -47,7 +47,7 @@ def end_transfer(sale: Sale, transfer: Transfer, status: str) -> None:
     transfer.status, transfer.ended_at = status, sale.now
     sale.changed_transfers[transfer.id] = transfer
     told_to_address = status == "withdrawn"
-    sale.outgoing.notices.append(
+    sale.tell(
         Notice.model_validate(
             {
                 "kind": f"transfer_{status}",

@@ -56,7 +56,7 @@ def decide_refund_order(sale: Sale, command: RefundOrder) -> AnyReply:
         reason=command.reason,
         command_id=command.command_id,
     )
-    sale.outgoing.notices.append(_notice_of(order, refund))
+    sale.tell(_notice_of(order, refund))
     if command.as_organiser:
         sale.audits.append(_audit_of(command, before, refund))
     return sale.remember(command, _started(refund))
@@ -108,7 +108,7 @@ def start_refund(
     for ticket in tickets:
         _void(sale, ticket, refund, command_id)
     if amount:
-        sale.outgoing.refunds_due.append(_due(order, refund))
+        sale.outgoing.refunds_due.append(_due(sale, order, refund))
     else:
         _finish(sale, refund, command_id)
     _mark_order(sale, order)
@@ -235,7 +235,7 @@ def _mark_order(sale: Sale, order: Order) -> None:
         sale.mark_order(order, "refunded", payment_status="refunded" if is_all_back else None)
 
 
-def _due(order: Order, refund: Refund) -> RefundDue:
+def _due(sale: Sale, order: Order, refund: Refund) -> RefundDue:
     return RefundDue(
         order_id=order.id,
         intent_id=order.intent_id or "",
@@ -243,6 +243,7 @@ def _due(order: Order, refund: Refund) -> RefundDue:
         amount=refund.amount,
         currency=refund.currency,
         refund_id=refund.id,
+        **sale.origin(order)._asdict(),
     )
 
 

@@ -108,7 +108,7 @@ def _pay_seller(sale: Sale, resale: Resale, seat: Seat, command_id: CommandId) -
         sale.seat_counts[ticket.bought_by] -= 1
     resale.refund_id = refund.id
     close_resale(sale, resale, "sold")
-    sale.outgoing.notices.append(
+    sale.tell(
         Notice(
             kind="ticket_resold",
             subject_id=resale.id,

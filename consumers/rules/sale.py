@@ -167,15 +167,12 @@ class Order:
         """Whether there is nothing to pay: no provider ever hears of it."""
         return self.total == _NOTHING
 
-    def payment_due(self) -> PaymentDue:
-        """Its payment, as the payment stage is told of it."""
-        return PaymentDue(
-            order_id=self.id,
-            intent_id=self.intent_id or "",
-            provider_key=self.provider_key,
-            amount=self.total,
-            currency=self.currency,
-        )
+
+class Origin(NamedTuple):
+    """Whose request something goes back to, and where in its trace it belongs; the fields of `OfRequest`."""
+
+    correlation_id: UUID | None
+    traceparent: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,6 +289,8 @@ class Sale:
     admitted: Mapping[UserId, bool] = field(default_factory=dict)
     # Who asks, so that the answer to a checkout finds them in a later batch.
     askers: Mapping[CommandId, str | None] = field(default_factory=dict)
+    # The command that is being decided; None: what happens is nobody's doing.
+    deciding: Command | None = None
 
     changed_seats: dict[SeatId, Seat] = field(default_factory=dict)
     changed_holds: dict[HoldId, Hold] = field(default_factory=dict)
@@ -534,8 +533,31 @@ class Sale:
                 currency=order.currency,
                 payment_method=order.payment_method,
                 provider_key=order.provider_key,
+                **self.origin(order)._asdict(),
             )
         )
+
+    def payment_due(self, order: Order) -> PaymentDue:
+        """The order's payment, as the payment stage is told of it."""
+        return PaymentDue(
+            order_id=order.id,
+            intent_id=order.intent_id or "",
+            provider_key=order.provider_key,
+            amount=order.total,
+            currency=order.currency,
+            **self.origin(order)._asdict(),
+        )
+
+    def tell(self, notice: Notice) -> None:
+        """Have this person told, in the name of whoever asked for what has happened."""
+        self.outgoing.notices.append(notice.model_copy(update=self.origin()._asdict()))
+
+    def origin(self, order: Order | None = None) -> Origin:
+        """To whom goes back what happens now: to who asked, or, where a courier did, to who checked the order out."""
+        command = self.deciding
+        if command is None:
+            return Origin(order.correlation_id if order else None, None)
+        return Origin(command.correlation_id or (order.correlation_id if order else None), command.traceparent)
 
     def mark_order(self, order: Order, status: str, *, payment_status: str | None = None, because: str = "") -> None:
         """The order's next state, and its payment's."""
@@ -551,7 +573,7 @@ class Sale:
         issued = self._hand_over(order, hold, seats, command_id)
         self.sold_orders.append((order, seats))
         if not order.is_free:
-            self.outgoing.captures_due.append(order.payment_due())
+            self.outgoing.captures_due.append(self.payment_due(order))
         self.outgoing.confirmed.append(
             OrderConfirmation(
                 order_id=order.id,
@@ -561,6 +583,7 @@ class Sale:
                 seats=tuple(ConfirmedSeat(section=s.section, row=s.row, seat=s.seat_number) for s in seats),
                 ticket_ids=tuple(ticket.ticket_id for ticket in issued),
                 timestamp=self.now,
+                **self.origin(order)._asdict(),
             )
         )
         return issued

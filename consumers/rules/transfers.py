@@ -36,7 +36,7 @@ def decide_offer_transfer(sale: Sale, command: OfferTransfer) -> AnyReply:
         is_new=True,
     )
     sale.transfers[transfer.id] = sale.changed_transfers[transfer.id] = transfer
-    sale.outgoing.notices.append(
+    sale.tell(
         Notice(
             kind="transfer_offered",
             subject_id=transfer.id,
@@ -70,7 +70,7 @@ def decide_accept_transfer(sale: Sale, command: AcceptTransfer) -> AnyReply:
     transfer.status, transfer.to_user_id, transfer.ended_at = "accepted", command.user_id, sale.now
     sale.changed_transfers[transfer.id] = transfer
     _hand_over(sale, ticket, command.user_id)
-    sale.outgoing.notices.append(
+    sale.tell(
         Notice(
             kind="transfer_accepted",
             subject_id=transfer.id,

@@ -26,6 +26,7 @@ from consumers.waiting_rooms.figures import (
     LOG_LAG,
     QUEUE_LENGTH,
     QUEUE_READY,
+    RATE,
     TICK_LAG,
     RoomFigures,
 )
@@ -404,6 +405,8 @@ class RoomLeader:
         if phase in SERVES and leadership.promises is not None and leadership.tells_pulse.is_due():
             leadership.promises.note_shown(await self._with.observations.take_shown(self.event_id))
             await leadership.steering.publish_pulse(facts, leadership.last_round)
+        if phase not in (Phase.OPEN, Phase.DRAINING):
+            leadership.figures.set(RATE, 0)  # whatever was decided before: nobody is let in now
         is_held = int(facts.get("held_until", 0)) > int(facts.get("tokens_at", 0))
         if phase not in (Phase.OPEN, Phase.DRAINING) or is_held or not leadership.steering.is_due():
             return

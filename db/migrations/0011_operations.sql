@@ -19,3 +19,12 @@ CREATE TABLE paused_event_queues (
     paused_at timestamptz NOT NULL DEFAULT now(),
     reason    text NOT NULL DEFAULT '' CHECK (length(reason) <= 500)
 );
+
+-- Each time this database came back from a backup. What buyers and the payment provider did after snapshot_at is not in these
+-- books; until it has been looked at, nothing is asked of the provider by itself.
+CREATE TABLE restores (
+    id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    snapshot_at   timestamptz NOT NULL,
+    restored_at   timestamptz NOT NULL DEFAULT now(),
+    reconciled_at timestamptz
+);

@@ -42,7 +42,8 @@ SELECT status = 'requested' AND intent_id IS NULL FROM payments WHERE event_id =
 -- Touching claims: a second reconciler finds these fresh and leaves them alone.
 UPDATE payments p
    SET touched_at = now()
-  FROM (SELECT p.event_id, p.order_id, o.status AS order_status, extract(epoch FROM now() - o.created_at)::float8 AS age_seconds
+  FROM (SELECT p.event_id, p.order_id, o.status AS order_status, o.correlation_id,
+               extract(epoch FROM now() - o.created_at)::float8 AS age_seconds
           FROM payments p
           JOIN orders o ON o.event_id = p.event_id AND o.id = p.order_id
          WHERE (o.status IN ('pending', 'voiding')
@@ -54,7 +55,7 @@ UPDATE payments p
            FOR UPDATE OF p SKIP LOCKED) AS silent
  WHERE p.event_id = silent.event_id AND p.order_id = silent.order_id
 RETURNING p.event_id, p.order_id, p.provider_key, p.intent_id, p.amount, p.currency, p.payment_method, p.status,
-          silent.order_status, silent.age_seconds;
+          silent.order_status, silent.correlation_id, silent.age_seconds;
 
 -- name: take_silent_refunds
 -- Claimed like payments.
@@ -82,10 +83,42 @@ SELECT p.event_id, p.order_id, p.intent_id, p.amount, p.currency, p.provider_key
                  FROM refunds WHERE event_id = p.event_id AND order_id = p.order_id) AS each) AS r ON true
  WHERE p.intent_id = ANY($1::text[]);
 
+-- name: find_by_orders
+SELECT p.event_id, p.order_id, p.intent_id, p.amount, p.currency, o.status AS order_status
+  FROM payments p
+  JOIN orders o ON o.event_id = p.event_id AND o.id = p.order_id
+ WHERE o.id = ANY($1::uuid[]);
+
+-- name: find_sold_with_refunds
+-- The provider knows a refund by our id of it, and the one that may follow a void by its key.
+SELECT p.event_id, p.order_id, p.intent_id, p.amount, p.currency, o.status AS order_status,
+       array_remove(array_agg(r.id::text) || p.refund_key, NULL) AS refund_ids
+  FROM payments p
+  JOIN orders o ON o.event_id = p.event_id AND o.id = p.order_id
+  LEFT JOIN refunds r ON r.event_id = p.event_id AND r.order_id = p.order_id
+ WHERE p.intent_id = ANY($1::text[]) AND o.status = ANY($2::text[])
+ GROUP BY p.event_id, p.order_id, o.status;
+
+-- name: find_oldest_waiting
+SELECT min(o.created_at)
+  FROM payments p
+  JOIN orders o ON o.event_id = p.event_id AND o.id = p.order_id
+ WHERE o.status IN ('pending', 'voiding') AND p.intent_id IS NULL;
+
+-- name: count_unknown
+SELECT count(*) AS order_count, coalesce(extract(epoch FROM now() - min(o.created_at)), 0)::float8 AS oldest_seconds
+  FROM orders o
+  JOIN payments p ON p.event_id = o.event_id AND p.order_id = o.id
+ WHERE o.status IN ('pending', 'voiding') AND o.created_at < now() - make_interval(secs => $1)
+   AND NOT (o.status = 'pending' AND p.status = 'action_needed');
+
 -- name: record_break
 INSERT INTO breaks (kind, event_id, order_id, intent_id, detail)
 VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (kind, intent_id) WHERE repaired_at IS NULL DO NOTHING;
+
+-- name: has_open_break
+SELECT EXISTS (SELECT FROM breaks WHERE kind = $1 AND intent_id = $2 AND repaired_at IS NULL);
 
 -- name: close_break
 UPDATE breaks SET repaired_at = now() WHERE kind = $1 AND intent_id = $2 AND repaired_at IS NULL;

@@ -3,7 +3,7 @@
 
 -- name: let_reads_take_their_time
 -- The books of a stadium are a million records; a sale's five seconds are not meant for them.
-SET LOCAL statement_timeout = '120s';
+SELECT set_config('statement_timeout', $1, true);
 
 -- name: find_inventory
 SELECT event.id, event.name, event.currency, event.status, inventory.capacity, inventory.ledger_seq,
@@ -79,6 +79,21 @@ SELECT id, event_id
 SELECT count(*)
   FROM outbox
  WHERE created_at < now() - make_interval(secs => $1::double precision);
+
+-- name: list_events_seen
+-- An event of which the ledger has nothing, and that is not on sale, has nothing that could be wrong.
+SELECT *
+  FROM (
+    SELECT event.id, inventory.ledger_seq, inventory.capacity,
+           (event.status NOT IN ('cancelled', 'completed') AND now() < event.off_sale_date
+            AND least(event.on_sale_date, event.presale_date) <= now())
+           OR event.off_sale_date BETWEEN now() - make_interval(secs => $1) AND now()
+           OR (event.status IN ('cancelled', 'completed') AND event.updated_at > now() - make_interval(secs => $1))
+           AS is_current
+      FROM events AS event
+      JOIN event_inventory AS inventory ON inventory.event_id = event.id
+  ) AS seen
+ WHERE is_current OR ledger_seq > 0;
 
 -- name: list_event_ids
 SELECT event_id

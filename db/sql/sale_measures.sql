@@ -37,3 +37,17 @@ SELECT count(*)
   FROM payments
  WHERE status = 'requested'
    AND created_at BETWEEN now() - make_interval(secs => $2) AND now() - make_interval(secs => $1);
+
+-- name: find_changed_sales
+-- Events whose ledger has grown past where we last looked, or that we have not looked at.
+SELECT i.event_id, i.ledger_seq
+  FROM event_inventory AS i
+  JOIN unnest($1::uuid[], $2::bigint[]) AS seen (event_id, ledger_seq) ON seen.event_id = i.event_id
+ WHERE i.ledger_seq > seen.ledger_seq;
+
+-- name: count_available
+-- As count_seats counts, of many events.
+SELECT event_id, count(*) AS available
+  FROM seats
+ WHERE event_id = ANY($1::uuid[]) AND (status = 'available' OR (status = 'held' AND held_until <= now()))
+ GROUP BY event_id;

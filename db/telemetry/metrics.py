@@ -33,7 +33,7 @@ def event_label(event_id: object) -> str:
 
 def keep_events(event_ids: Collection[object]) -> None:
     """These are on sale now: they have series of their own, and those of any other event are dropped."""
-    global _on_sale  # noqa: PLW0603 -- one process, one set of series
+    global _on_sale  # one process, one set of series
     on_sale = frozenset(map(str, event_ids))
     gone = _on_sale - on_sale
     _on_sale = on_sale

@@ -22,7 +22,7 @@ Samples = Mapping[tuple[str, str], float]
 
 @dataclass(frozen=True)
 class Insides:
-    """Means and counts of a window; 0 where nothing happened. Of several ingress workers, those of the one that answered."""
+    """Means and counts of a window; 0 where nothing happened. Several ingress workers count as one."""
 
     engine_commands: float
     engine_batch: float

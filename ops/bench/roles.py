@@ -6,9 +6,10 @@ import sys
 import uvloop
 
 from consumers.__main__ import serve
-from consumers.logs import set_up_logging
 from contracts.settings import Settings
+from db.telemetry.logs import set_up_logging
 
 if __name__ == "__main__":
-    set_up_logging()
-    sys.exit(uvloop.run(serve(sys.argv[1:], Settings.read(os.environ))))
+    settings = Settings.read(os.environ)
+    set_up_logging(settings.log_level, process="bench")
+    sys.exit(uvloop.run(serve(sys.argv[1:], settings)))

@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ops.proof.report import Report
+from consumers.proof.report import Report
 from ops.rush.faults import Struck
 from ops.rush.plan import RushPlan
 from ops.rush.tally import CHECKOUT, RELEASE, RESERVE, Tally, percentile

@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from ops.stack.screen import console, problems_shown
-from ops.stack.stack import APPLICATIONS, SERVERS, Stack
+from ops.stack.stack import SERVERS, Stack
 
 POLL_SECONDS = 0.2
 TAIL_BYTES = 1 << 20  # as much of a log's end as we look through for its last lines
@@ -23,7 +23,7 @@ def logs(
     """Show the last lines of the logs."""
     with problems_shown():
         stack = Stack.from_environment()
-        names = [name] if name else [*SERVERS, *APPLICATIONS]
+        names = [name] if name else [*SERVERS, *stack.applications]
         files = {each: stack.log_file(each) for each in names}
         ends = {each: _show_tail(each, file, line_count=lines) for each, file in files.items()}
         if follow:
@@ -63,4 +63,4 @@ def _follow(files: dict[str, Path], ends: dict[str, int]) -> None:
 
 def _show(name: str, lines: Iterable[str]) -> None:
     for line in lines:
-        console.print(f"[cyan]{name:>9}[/] {escape(line)}", soft_wrap=True)
+        console.print(f"[cyan]{name:>13}[/] {escape(line)}", soft_wrap=True)

@@ -52,6 +52,17 @@ def http_status(host: str, port: int, path: str) -> int | None:
         return None
 
 
+def http_text(host: str, port: int, path: str) -> str:
+    """What an HTTP server answers with 200 at this path; nothing when it does not."""
+    try:
+        with closing(http.client.HTTPConnection(host, port, timeout=PROBE_SECONDS)) as connection:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.read().decode() if answer.status == 200 else ""
+    except (OSError, http.client.HTTPException):
+        return ""
+
+
 def _first_bytes(host: str, port: int, *, ask: bytes, count: int) -> bytes:
     try:
         with socket.create_connection((host, port), timeout=PROBE_SECONDS) as connection:

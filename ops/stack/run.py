@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -11,8 +11,8 @@ import typer
 
 from ops.stack.problem import StackProblem
 from ops.stack.screen import console, note, problems_shown, show_where_everything_is, step
-from ops.stack.stack import APPLICATIONS, SERVERS, Stack
-from ops.stack.up import make_ready_to_sell
+from ops.stack.stack import SERVERS, Stack
+from ops.stack.up import ScaleOption, ScaleWords, asked_scale, make_ready_to_sell
 
 LOOK_SECONDS = 0.5
 RESTARTS_MAX = 5  # of one process within a minute; after that it is broken and restarting it hides why
@@ -36,14 +36,15 @@ class Restarts:
         return True
 
 
-def run() -> None:
+def run(scale: ScaleOption = None, more: ScaleWords = None) -> None:
     """Start everything, watch it, and stop all of it on Ctrl-C."""
     with problems_shown():
         stack = Stack.from_environment(say=note)
+        wanted = asked_scale(stack, scale, more)
         with _endings_interrupt():
             try:
-                make_ready_to_sell(stack)
-                show_where_everything_is(stack.ports, stack.environment(), foreground=True)
+                make_ready_to_sell(stack, wanted)
+                show_where_everything_is(stack, foreground=True)
                 watch(stack)
             except KeyboardInterrupt:
                 console.print()
@@ -53,11 +54,12 @@ def run() -> None:
 
 def watch(stack: Stack) -> None:
     """Restart what ends by itself; returns when somebody has stopped the stack, raises StackProblem on a crash loop."""
-    restarts = {name: Restarts() for name in (*SERVERS, *APPLICATIONS)}
-    while any(server.state != "stopped" for server in stack.status() if server.name in APPLICATIONS):
-        for name, history in restarts.items():
+    restarts: defaultdict[str, Restarts] = defaultdict(Restarts)
+    # Looked at anew each time: another `boxoffice up --scale` may have changed who there is.
+    while any(server.state != "stopped" for server in stack.status() if server.name not in SERVERS):
+        for name in (*SERVERS, *stack.applications):
             if stack.ended_by_itself(name):
-                _restart(stack, name, history)
+                _restart(stack, name, restarts[name])
         time.sleep(LOOK_SECONDS)
     console.print("The applications were stopped from elsewhere.")
 
@@ -68,7 +70,7 @@ def _restart(stack: Stack, name: str, history: Restarts) -> None:
         raise StackProblem(f"{name} ended more than {RESTARTS_MAX} times within a minute; its log is {log}")
     console.print(f"[yellow]! {name} ended by itself[/] [dim](its log is {log})[/]", soft_wrap=True)
     try:
-        stack.start(name)
+        stack.mend(name)
     except StackProblem as problem:
         note(str(problem))  # the next look tries again, as often as is allowed
 

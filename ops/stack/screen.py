@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import typer
@@ -13,6 +13,8 @@ from rich.table import Table
 
 from ops.stack.ports import HOST
 from ops.stack.problem import StackProblem
+from ops.stack.scale import NGINX
+from ops.stack.stack import Stack
 
 console = Console(highlight=False)
 
@@ -41,8 +43,9 @@ def note(text: str) -> None:
     console.print(f"  [dim]{escape(text)}[/]")
 
 
-def show_where_everything_is(ports: Mapping[str, int], environment: Mapping[str, str], *, foreground: bool) -> None:
+def show_where_everything_is(stack: Stack, *, foreground: bool) -> None:
     """The one screen after a start: addresses, and what to try next."""
+    ports, environment = stack.ports, stack.environment()
     table = Table.grid(padding=(0, 2))
     table.add_row("API", environment["BOXOFFICE_PUBLIC_URL"])
     table.add_row("its documentation", f"{environment['BOXOFFICE_PUBLIC_URL']}/docs")
@@ -50,10 +53,10 @@ def show_where_everything_is(ports: Mapping[str, int], environment: Mapping[str,
         "RabbitMQ management", f"{environment['BOXOFFICE_RABBITMQ_MANAGEMENT_URL']}  (operator / demo-operator)"
     )
     table.add_row("mailbox", f"http://{HOST}:{ports['mailbox']}")
-    metrics = [f"http://{HOST}:{ports[name]}/metrics" for name in ("api", "metrics", "prometheus")]
-    table.add_row("metrics", f"{metrics[0]}  (ingress)")
-    table.add_row("", f"{metrics[1]}  (consumers)")
-    table.add_row("", f"{metrics[2]}  (RabbitMQ)")
+    measured = {name: stack.port_of(name) for name in stack.applications if name != NGINX}
+    measured["RabbitMQ"] = ports["prometheus"]
+    for number, (name, port) in enumerate(measured.items()):
+        table.add_row("" if number else "metrics", f"http://{HOST}:{port}/metrics  ({name})")
     # Outside the virtual environment the bare name is not found.
     command = "boxoffice" if shutil.which("boxoffice") else ".venv/bin/boxoffice"
     rush = f"Sell a house:  [bold]{command} rush --seats 10000 --buyers 2000[/]"

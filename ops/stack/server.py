@@ -35,7 +35,7 @@ class Site:
 class Server(ABC):
     """One server or application of a stack: what it needs, how it starts, when it is ready, how it ends."""
 
-    name: ClassVar[str]
+    name: str
     port_names: ClassVar[tuple[str, ...]]
     # The setting by which an operator says that this server is run elsewhere; None: it is always ours.
     address_setting: ClassVar[str | None] = None
@@ -53,7 +53,7 @@ class Server(ABC):
 
     @property
     def port(self) -> int:
-        return self.site.ports[self.port_names[0]]
+        return next(iter(self.ports.values()))
 
     @property
     def data_folder(self) -> Path:

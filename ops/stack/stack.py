@@ -20,17 +20,19 @@ from pathlib import Path
 from typing import Literal
 
 from ops.stack import binaries, containers
+from ops.stack.nginx import Nginx
 from ops.stack.ports import HOST, holder_of, is_listened_on, is_taken, ports_from
 from ops.stack.postgres import Postgres
 from ops.stack.problem import StackProblem
 from ops.stack.processes import Launch, Process, end, forget, launch, left_behind, recall, remember, wait_gone
-from ops.stack.programs import Consumers, Ingress, Mail, Payments
+from ops.stack.programs import Consumers, ConsumersInstance, Ingress, IngressInstance, Mail, Payments
 from ops.stack.rabbitmq import RabbitMQ
 from ops.stack.redis import Redis
+from ops.stack.scale import CONSUMERS, INGRESS, NGINX, Scale, is_instance, kind_of, port_of_instance, read_scale
 from ops.stack.server import REPOSITORY, Server, Site
 
 SERVERS = ("postgres", "redis", "rabbitmq", "payments", "mail")
-APPLICATIONS = ("ingress", "consumers")
+APPLICATIONS = ("ingress", "consumers")  # of a stack without a scale
 DATABASES = ("postgres", "redis", "rabbitmq")
 
 DEFAULT_NAME = "dev"
@@ -66,7 +68,7 @@ def _silent(_text: str) -> None:
 
 
 class Stack:
-    """A private set of servers with a folder and twelve ports of its own."""
+    """A private set of servers with a folder and twelve ports of its own, and further ports where a scale asks for them."""
 
     def __init__(
         self,
@@ -91,8 +93,8 @@ class Stack:
         self.cancelled = threading.Event()  # set it to make every wait give up
         self._variables = os.environ if variables is None else variables
         self._site = Site(name=name, folder=self.folder, ports=self.ports, environment=self.environment())
-        kinds: tuple[type[Server], ...] = (Postgres, Redis, RabbitMQ, Payments, Mail, Ingress, Consumers)
-        self._servers = {kind.name: kind(self._site) for kind in kinds}
+        kinds: tuple[type[Server], ...] = (Postgres, Redis, RabbitMQ, Payments, Mail)
+        self._fixed = {kind.name: kind(self._site) for kind in kinds}
 
     @classmethod
     def from_environment(
@@ -127,23 +129,83 @@ class Stack:
         listeners = {"BOXOFFICE_HTTP_PORT": str(ports["api"]), "BOXOFFICE_METRICS_PORT": str(ports["metrics"])}
         return ours | given | listeners
 
+    # ---- how many of each
+
+    @property
+    def scale(self) -> Scale:
+        """What was asked for last, by whichever process; kept until all of it is stopped."""
+        try:
+            return read_scale([self._scale_file.read_text()])
+        except FileNotFoundError:
+            return Scale()
+
+    def keep_scale(self, scale: Scale) -> None:
+        """From now on the stack has these processes; starts and stops none."""
+        if not scale.counts:
+            self._scale_file.unlink(missing_ok=True)
+            return
+        for name in scale.applications:
+            if is_instance(name):
+                port_of_instance(name, port_base=self.ports["api"])  # or there is no room for it
+        self._scale_file.parent.mkdir(parents=True, exist_ok=True)
+        fresh = self._scale_file.with_suffix(".new")
+        fresh.write_text(str(scale))
+        fresh.replace(self._scale_file)
+
+    @property
+    def applications(self) -> tuple[str, ...]:
+        """Our own processes in front and behind, such as the scale wants them."""
+        return self.scale.applications
+
+    @property
+    def left_over(self) -> tuple[str, ...]:
+        """Processes that were started once and belong to no scale now: of another scale, or of a restart cut short."""
+        started = {file.stem for file in self._scale_file.parent.glob("*.pid")}
+        others = {NGINX, INGRESS, CONSUMERS} | {name for name in started if is_instance(name)}
+        return tuple(sorted((started & others).difference(self.applications)))
+
+    @property
+    def nginx(self) -> Nginx:
+        """The one in front, with the ingress processes behind it."""
+        names = self.scale.ingress_names
+        return Nginx(
+            self._site,
+            {name: port_of_instance(name, port_base=self.ports["api"]) for name in names if is_instance(name)},
+        )
+
     # ---- all of them
 
     def up(self, names: Iterable[str] = SERVERS) -> None:
         """Start these, all at once, and wait until each answers; raises StackProblem with all that went wrong."""
         wanted = self._known(names)
-        self._find_or_install(wanted)
+        self.find_or_install(wanted)
         self._at_once(self.start, wanted)
 
     def down(self, names: Iterable[str] | None = None) -> None:
         """Stop these (None: everything), applications before the servers they need."""
-        wanted = self._known(self._servers if names is None else names)
-        self._at_once(self.stop, [name for name in wanted if name in APPLICATIONS])
-        self._at_once(self.stop, [name for name in wanted if name not in APPLICATIONS])
+        wanted = self._known((*self._servers, *self.left_over) if names is None else names)
+        self._at_once(self.stop, [name for name in wanted if name not in SERVERS])
+        self._at_once(self.stop, [name for name in wanted if name in SERVERS])
+        if names is None:
+            self.keep_scale(Scale())
 
     def status(self) -> list[Status]:
         """The state of everything, in the order in which it starts."""
-        return [self._status_of(server) for server in self._servers.values()]
+        servers = (*self._servers.values(), *map(self._server, self.left_over))
+        return [self._status_of(server) for server in servers]
+
+    def find_or_install(self, names: Iterable[str]) -> None:
+        """Make sure that each of these can be started somehow; raises StackProblem with what to install."""
+        missing = [name for name in names if not self._is_given(self._server(name)) and not binaries.is_here(name)]
+        if not missing:
+            return
+        if binaries.may_install(self._variables):
+            binaries.install(missing, log=self.folder / "logs" / "apt.log", say=self.say)
+            missing = [name for name in missing if not binaries.is_here(name)]
+        # A container of nginx would look for ingress processes in containers.
+        if missing and (NGINX in missing or not containers.engine_answers()):
+            lines = [f"{name} is not on this machine: {binaries.advice(name)}" for name in missing]
+            raise StackProblem("\n".join(lines))
 
     # ---- one of them
 
@@ -169,6 +231,13 @@ class Stack:
             else:
                 self._start_private(server, environment or {})
             self.say(f"{name}: ready after {time.monotonic() - began_at:.1f} s, on port {server.port}")
+
+    def mend(self, name: str) -> None:
+        """Start it again, unless somebody has stopped or started it meanwhile; raises StackProblem."""
+        server = self._server(name)
+        with self._lock(server):
+            if self.ended_by_itself(name):
+                self._start_private(server, {})
 
     def stop(self, name: str) -> None:
         """End it the way it likes to be ended, and by force when that takes too long. Nothing of it is left."""
@@ -240,6 +309,10 @@ class Stack:
         """It answers now."""
         return self._server(name).answers()
 
+    def port_of(self, name: str) -> int:
+        """Where it listens; of several ports, the one people mean."""
+        return self._server(name).port
+
     def process(self, name: str) -> Process | None:
         """The process of a private server, None while it does not run."""
         return recall(self._pid_file(self._server(name)))
@@ -295,10 +368,30 @@ class Stack:
     def _known(self, names: Iterable[str]) -> list[str]:
         return [self._server(name).name for name in names]
 
+    @property
+    def _servers(self) -> dict[str, Server]:
+        """Everything that is to run, in the order in which it starts."""
+        return {**self._fixed, **{name: self._application(name) for name in self.applications}}
+
     def _server(self, name: str) -> Server:
-        if name not in self._servers:
-            raise StackProblem(f"there is no {name!r} in a stack; there are {', '.join(self._servers)}")
-        return self._servers[name]
+        if name in self._fixed:
+            return self._fixed[name]
+        if name in (NGINX, INGRESS, CONSUMERS) or is_instance(name):
+            return self._application(name)
+        raise StackProblem(f"there is no {name!r} in a stack; there are {', '.join(self._servers)}")
+
+    def _application(self, name: str) -> Server:
+        """One of ours, whether the scale has it or not: what is left over has to be stopped, too."""
+        if name == NGINX:
+            return self.nginx
+        if name == INGRESS:
+            return Ingress(self._site)
+        scale = self.scale
+        if name == CONSUMERS:
+            return Consumers(self._site, scale.shared_roles if scale.counts else ("all",))
+        if kind_of(name) == INGRESS:
+            return IngressInstance(self._site, name)
+        return ConsumersInstance(self._site, name, scale.roles_of(name))
 
     def _at_once(self, act: Callable[[str], None], names: list[str]) -> None:
         if not names:
@@ -319,20 +412,8 @@ class Stack:
     def _means(self, server: Server) -> Means:
         if self._is_given(server):
             return "given"
-        self._find_or_install([server.name])
+        self.find_or_install([server.name])
         return "private" if binaries.is_here(server.name) else "container"
-
-    def _find_or_install(self, names: Iterable[str]) -> None:
-        """Make sure that each of these can be started somehow; raises StackProblem with what to install."""
-        missing = [name for name in names if not self._is_given(self._servers[name]) and not binaries.is_here(name)]
-        if not missing:
-            return
-        if binaries.may_install(self._variables):
-            binaries.install(missing, log=self.folder / "logs" / "apt.log", say=self.say)
-            missing = [name for name in missing if not binaries.is_here(name)]
-        if missing and not containers.engine_answers():
-            lines = [f"{name} is not on this machine: {binaries.advice(name)}" for name in missing]
-            raise StackProblem("\n".join(lines))
 
     def _is_given(self, server: Server) -> bool:
         """The environment names another address for it than our own."""
@@ -472,6 +553,10 @@ class Stack:
 
     def _mark(self, server: Server) -> str:
         return str(self.folder / server.name)
+
+    @property
+    def _scale_file(self) -> Path:
+        return self.folder / "run" / "scale"
 
     def _pid_file(self, server: Server) -> Path:
         return self.folder / "run" / f"{server.name}.pid"

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from heapq import heapify, heappop, heappush
 
+from consumers.proof.report import Check
 from contracts.beacon import BEACONS, DrandBeacon
 from contracts.draw import ALGORITHM, commitment_of
 from contracts.receipts import Receipt
 from contracts.waiting_room import LogEntry, LogKind
 from contracts.waiting_room_log import check_log
 from contracts.waiting_room_proof import BEACON_MARGIN_MS
-from ops.proof.report import Check
 from ops.waiting_room.evidence import Evidence
 
 

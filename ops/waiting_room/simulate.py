@@ -15,9 +15,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from consumers.proof.report import CheckResult
 from contracts.settings import Settings, UnusableSettings
 from db.waiting_room import WaitingRooms
-from ops.proof.report import CheckResult
 from ops.stack import Stack, StackProblem
 from ops.waiting_room.crowd import CrowdPlan
 from ops.waiting_room.evidence import write_evidence

@@ -10,8 +10,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from consumers.proof.report import CheckResult
 from contracts.beacon import BeaconSource
-from ops.proof.report import CheckResult
 from ops.waiting_room.checks import ASK_THE_BEACON, CHECKS
 from ops.waiting_room.evidence import Evidence, UnreadableProof, read_evidence
 

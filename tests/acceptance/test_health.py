@@ -88,6 +88,9 @@ async def test_health_names_every_server(ingress: tuple[str, asyncio.subprocess.
         assert report["status"] == "ok"
         assert set(report["servers"]) == {"postgres", "redis", "rabbitmq"}
         assert all(server["ok"] and server["milliseconds"] >= 0 for server in report["servers"].values())
+        checks = {check["name"]: check for check in report["checks"]}
+        assert set(checks) == set(report["servers"])
+        assert all(check["status"] == "healthy" and check["latencyMs"] >= 0 for check in checks.values())
 
 
 async def gate_requests(client: aiohttp.ClientSession) -> float:

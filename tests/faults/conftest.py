@@ -67,6 +67,7 @@ async def world(fault_stack: Stack, warm_consumers: WarmConsumers, ingress: str)
     """All servers up and well, no consumers yet; afterwards everything is healed."""
     async with World(fault_stack, warm_consumers, ingress) as world:
         await eventually(lambda: world.ingress_is_ready(), within_seconds=30)
+        await world.bury_the_dead()
         yield world
         await asyncio.to_thread(heal, fault_stack)
         await world.kill_consumers()

@@ -365,10 +365,8 @@ async def engine_is_in_transaction(world: World) -> bool:
 
 async def every_role_has_begun(world: World) -> bool:
     """Each has a connection to PostgreSQL."""
-    found = await world.fetch(
-        "SELECT DISTINCT application_name FROM pg_stat_activity WHERE application_name LIKE 'boxoffice %'"
-    )
-    return len(found) >= len(ROLES)
+    found = await world.fetch("SELECT DISTINCT application_name AS name FROM pg_stat_activity")
+    return {f"boxoffice {role}" for role in ROLES} <= {row["name"] for row in found}
 
 
 async def everything_about(world: World, event: Event) -> list[list[object]]:

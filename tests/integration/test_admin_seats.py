@@ -14,7 +14,7 @@ import pytest_asyncio
 from redis.asyncio import Redis
 
 from consumers.broker import ConfirmedPublisher, connect, url_for
-from consumers.event_commands.queues import QueueDrain
+from consumers.event_commands.drain import QueueDrain
 from consumers.event_commands.replies import Replies
 from consumers.lifecycle import close_event_queue, open_event_queue
 from contracts import topology

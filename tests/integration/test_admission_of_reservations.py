@@ -10,8 +10,8 @@ from redis.asyncio import Redis
 
 from consumers.event_commands import engine as engine_module
 from consumers.event_commands.door import Door
-from consumers.event_commands.engine import Outcome
 from consumers.event_commands.load import OtherDemand
+from consumers.event_commands.outcome import Outcome
 from contracts.commands import ReserveSeats
 from contracts.ids import EventId, UserId
 from contracts.replies import AnyReply, HoldExtended, Rejected, SeatsReleased, SeatsReserved

@@ -12,7 +12,7 @@ from consumers.broker import ConfirmedPublisher
 from consumers.cancellations import Courier
 from consumers.command_sender import CommandSender
 from consumers.event_commands import load_cancellation
-from consumers.event_commands.engine import Outcome
+from consumers.event_commands.outcome import Outcome
 from contracts.commands import AnyCommand, CancelEvent, RefundCancelled
 from contracts.ids import EventId, OrderId
 from contracts.replies import AnyReply, Done, EventCancelled

@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 import db.outbox
-from consumers.event_commands.engine import Outcome
+from consumers.event_commands.outcome import Outcome
 from contracts.commands import Checkout
 from contracts.domain_events import (
     CapturesDue,

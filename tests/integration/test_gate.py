@@ -16,7 +16,7 @@ from contracts.settings import Settings
 from db.rate_limits import REQUESTS_PER_MINUTE, Bucket, bucket_key, limits
 from db.redis import address_tag, user_tag
 from db.sessions import Role, create_session, destroy_session, read_cookie, session_key
-from ingress.gate import Asker, Budget, Gate, Refused, rate_limit_line
+from ingress.gate import REDIS_TIMEOUT_SECONDS, Asker, Budget, Gate, Refused, rate_limit_line
 from tests.eventually import eventually
 from tests.faults.tcp_proxy import TcpProxy
 
@@ -228,6 +228,28 @@ async def test_a_frozen_redis_costs_one_wait_for_all(settings: Settings, redis: 
         asker = await gate.admit(other, Bucket.OTHER)
         assert isinstance(asker, Asker)
         assert (asker.session, asker.role) == (read_cookie(other), "admin")
+
+
+async def with_a_loop_that_is_busy_meanwhile(gate: Gate, cookie: str) -> Asker | Refused:
+    """The answer to a request during which this process did something else for longer than it waits for Redis."""
+    await gate.admit(cookie, Bucket.OTHER)  # connected
+    asked = asyncio.create_task(gate.admit(cookie, Bucket.OTHER))
+    while gate.coalescer.item_count < 2:  # noqa: ASYNC110 -- any longer wait and the answer is there
+        await asyncio.sleep(0)
+    time.sleep(REDIS_TIMEOUT_SECONDS + 0.2)  # noqa: ASYNC251 -- as a large document that is being encoded does
+    return await asked
+
+
+async def test_a_busy_loop_does_not_take_redis_for_away(gate: Gate, redis: Redis) -> None:
+    assert isinstance(await with_a_loop_that_is_busy_meanwhile(gate, await a_session(redis)), Asker)
+    assert not gate.is_alone
+
+
+async def test_one_that_trusts_its_clock_alone_does(gate: Gate, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The negative control."""
+    monkeypatch.setattr("ingress.gate.OURSELVES_LATE_SECONDS", float("inf"))
+    await with_a_loop_that_is_busy_meanwhile(gate, await a_session(redis))
+    assert gate.is_alone
 
 
 async def test_a_redis_that_comes_back_is_noticed(settings: Settings, redis: Redis) -> None:

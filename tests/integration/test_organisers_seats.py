@@ -14,7 +14,7 @@ import pytest
 from redis.asyncio import Redis
 
 import db.outbox
-from consumers.event_commands.engine import Outcome
+from consumers.event_commands.outcome import Outcome
 from consumers.rules import house
 from contracts import wire
 from contracts.commands import ORGANISERS_SEATS_MAX, ChangePrices, GiveSeats, ReturnSeats, WithholdSeats

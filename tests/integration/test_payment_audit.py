@@ -2,27 +2,30 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from prometheus_client import REGISTRY
 
 from consumers.broker import ConfirmedPublisher
 from consumers.command_sender import CommandSender
 from consumers.payments.gateway import PaymentGateway
 from consumers.payments.outcomes import Authorized, Captured, ProviderPayment
-from consumers.payments.reconciler import compare, finish_silent
+from consumers.payments.reconciler import compare, count_unknown, finish_silent
 from consumers.payments.stage import Resources
 from contracts.commands import AnyCommand, PaymentRefunded
 from contracts.ids import EventId, OrderId
 from contracts.settings import Settings
-from tests.builders import OnSale, a_user
+from tests.builders import OnSale, a_user, check_out, settle
 from tests.sale_on_paper import payment_refunded, refund
 from tests.simulated_payments import RunningSimulator
 
 AMOUNT = Decimal("90.00")
+YEAR_SECONDS = 365 * 24 * 3600.0
 
 
 @pytest.fixture(scope="module")
@@ -104,10 +107,45 @@ async def test_a_wrong_amount_is_written_down_and_left_to_a_person(
     await sale.pool.execute(
         "UPDATE payments SET intent_id = $2, amount = 89, status = 'captured' WHERE order_id = $1", order_id, intent_id
     )
+    counted = breaks_counted("amount_differs")
     for _ in range(2):
         assert await compare([await listed(resources, intent_id)], resources) == 1
     assert await breaks_of(resources, intent_id) == [("amount_differs", False)], "once while it is open"
+    assert breaks_counted("amount_differs") == counted + 1, "and counted once"
     assert simulator.money().intents[intent_id].refunded_minor == 0
+
+
+def breaks_counted(kind: str) -> float:
+    return REGISTRY.get_sample_value("boxoffice_payment_breaks_total", {"kind": kind}) or 0.0
+
+
+async def test_what_is_not_known_is_shown(resources: Resources, sale: OnSale) -> None:
+    # Older than whatever else the tests leave in the shared database.
+    long_ago = resources.settings.model_copy(update={"payment_unknown_seconds": 5 * YEAR_SECONDS})
+    among_the_oldest = replace(resources, settings=long_ago)
+
+    async def shown() -> tuple[float | None, float]:
+        await count_unknown(among_the_oldest)
+        oldest = REGISTRY.get_sample_value("boxoffice_payments_unknown_oldest_seconds") or 0.0
+        return REGISTRY.get_sample_value("boxoffice_payments_unknown"), oldest // YEAR_SECONDS
+
+    assert await shown() == (0, 0)
+    user, waiting = a_user(), []
+    for seats in (sale.seats[:1], sale.seats[1:2]):
+        hold = await sale.hold(user, seats)
+        command = check_out(sale.event_id, user, hold.hold_id)
+        await sale.run(command)
+        waiting.append(command.command_id)
+    await sale.pool.execute(
+        "UPDATE orders SET created_at = now() - make_interval(secs => $2) WHERE id = ANY($1)",
+        waiting,
+        6.5 * YEAR_SECONDS,
+    )
+    assert await shown() == (2, 6)
+    await sale.pool.execute("UPDATE payments SET status = 'action_needed' WHERE order_id = $1", waiting[0])
+    assert await shown() == (1, 6), "of the other we know that its buyer has something to do"
+    await sale.run(settle(sale.event_id, waiting[1]))
+    assert await shown() == (0, 0)
 
 
 async def test_a_payment_that_agrees_is_no_difference(resources: Resources, sale: OnSale) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from consumers.event_commands.engine import Asked
+from consumers.event_commands.outcome import Asked
 from contracts.commands import ReserveSeats
 from contracts.replies import HoldExtended, Rejected, SeatsReleased, SeatsReserved
 from tests.builders import (

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
 import pytest
+from prometheus_client import REGISTRY
 
 from consumers.broker import PublishProblem
+from consumers.delivery_figures import queue_label
 from consumers.runtime import Stage, TryAgain, attempt_of
 from contracts import topology, wire
 from contracts.domain_events import OrderNotice, OrdersCancelled, SalesCounted
@@ -303,3 +305,28 @@ def test_every_publish_problem_is_tried_again() -> None:
 @pytest.mark.parametrize(("headers", "attempt"), [({}, 1), ({"x-attempt": 3}, 3), ({"x-attempt": "many"}, 1)])
 def test_the_first_delivery_is_the_first_attempt(headers: dict[str, object], attempt: int) -> None:
     assert attempt_of(headers) == attempt
+
+
+async def test_what_comes_again_and_what_is_put_aside_is_counted(settings: Settings, broker: BrokerProbe) -> None:
+    queue = await broker.make_work_queue()
+    label = queue_label(queue)
+
+    async def fail(_: OrdersCancelled) -> None:
+        raise ValueError("a bug")
+
+    parked, redelivered = (
+        counted("boxoffice_messages_parked_total", label),
+        counted("boxoffice_redeliveries_total", label),
+    )
+    await broker.put(queue, wire.encode_domain_event(a_message()))
+    # Somebody takes it and goes away.
+    taken = await (await (await broker.fresh_channel()).get_queue(queue, ensure=False)).get(timeout=5)
+    assert taken is not None
+    await taken.reject(requeue=True)
+    async with running(queue, Desk(settings, fail)):
+        await eventually(lambda: counted("boxoffice_messages_parked_total", label) == parked + 1)
+    assert counted("boxoffice_redeliveries_total", label) == redelivered + 1
+
+
+def counted(name: str, queue: str) -> float:
+    return REGISTRY.get_sample_value(name, {"queue": queue}) or 0.0

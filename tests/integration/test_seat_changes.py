@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from consumers.event_commands.engine import Outcome
+from consumers.event_commands.outcome import Outcome
 from consumers.event_commands.replies import Replies
 from contracts import topology, wire
 from contracts.commands import AnyCommand
@@ -166,7 +166,8 @@ async def test_each_transaction_is_a_message_of_its_own_in_the_order_of_the_ledg
         )
         both = Outcome()
         for batch in batches:
-            both.sales += (await sale.run(*batch)).sales
+            for committed in (await sale.run(*batch)).sales:
+                both.add(committed)
         await replies.send(sale.event_id, both)
         for _ in batches:
             message = wire.decode_domain_event((await probe.wait_for(queue)).body)

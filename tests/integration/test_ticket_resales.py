@@ -10,8 +10,8 @@ import pytest
 
 from consumers.cleanup import Resources, sweep_offers_once
 from consumers.event_commands import save
-from consumers.event_commands.engine import Asked, Outcome
 from consumers.event_commands.handlers import HANDLERS, decide_not_offered
+from consumers.event_commands.outcome import Asked, Outcome
 from consumers.rules import checkouts
 from contracts.commands import CancelEvent, ExpireResales, PaymentRefunded, RefundCancelled
 from contracts.ids import OrderId, RefundId, TicketId, UserId

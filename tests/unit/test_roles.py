@@ -11,7 +11,7 @@ import pytest
 
 from consumers import __main__ as consumers
 from contracts.settings import PREFIX, Settings
-from db.logs import JsonFormatter, bound_correlation_id, correlated
+from db.telemetry.logs import JsonFormatter, bound_correlation_id, correlated
 
 Run = Callable[[Settings, asyncio.Event], Awaitable[None]]
 
@@ -80,7 +80,6 @@ def test_every_role_has_its_module() -> None:
 def test_a_setting_nobody_knows_stops_the_process(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(consumers, "set_up_logging", lambda: None)
     for name in [name for name in os.environ if name.startswith(PREFIX)]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("BOXOFFICE_HOLD_SECOND", "8")

@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 import pytest
 from rich.console import Console
 
-from ops.proof.report import CheckResult, Report
+from consumers.proof.report import CheckResult, Report
 from ops.rush.faults import Struck
 from ops.rush.history import Acknowledged, count_unheard, find_broken_promises
 from ops.rush.house import house_of

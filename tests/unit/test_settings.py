@@ -10,6 +10,13 @@ from contracts.settings import PREFIX, STACK_VARIABLES, BrokerUser, Settings, Un
 PRODUCTION = {
     "BOXOFFICE_ENVIRONMENT": "production",
     "BOXOFFICE_PUBLIC_URL": "https://tickets.example",
+    "BOXOFFICE_POSTGRES_URL": "postgresql://boxoffice:ours@db.internal/boxoffice",
+    "BOXOFFICE_REDIS_URL": "rediss://:ours@redis.internal/0",
+    "BOXOFFICE_RABBITMQ_URL": "amqps://broker.internal/tk",
+    "BOXOFFICE_RABBITMQ_MANAGEMENT_URL": "https://broker.internal:15671",
+    "BOXOFFICE_PAYMENT_API_URL": "https://payments.example",
+    "BOXOFFICE_SMTP_URL": "smtps://mail.internal",
+    "BOXOFFICE_MAIL_SENDER": "tickets@tickets.example",
     "BOXOFFICE_PAYMENT_API_KEY": "sk_live_ours",
     "BOXOFFICE_SIGNING_KEY": "a long secret that nobody else has ever seen",
     **{f"BOXOFFICE_RABBITMQ_{user.upper()}_PASSWORD": f"secret of {user}" for user in get_args(BrokerUser)},
@@ -119,6 +126,7 @@ def test_numbers_say_their_unit_or_what_they_count() -> None:
         "_prefetch",
         "_per_second",
         "_days",
+        "_ratio",
     )
     known_without = {"room_capacity", "ingress_workers", "bcrypt_cost", "payment_concurrency"}
     for name, field in Settings.model_fields.items():
@@ -151,6 +159,14 @@ def test_production_refuses_each_value_that_everybody_knows(variable: str) -> No
         ("BOXOFFICE_FAILPOINTS", "engine.before_commit=kill"),
         ("BOXOFFICE_PUBLIC_URL", "http://tickets.example"),
         ("BOXOFFICE_RABBITMQ_WORKER_PASSWORD", "demo-of-our-own"),
+        ("BOXOFFICE_SIGNING_KEY_BEFORE", "demo-signing-key-that-everybody-knows"),
+        ("BOXOFFICE_POSTGRES_URL", "postgresql://boxoffice:demo-boxoffice@db.internal/boxoffice"),
+        ("BOXOFFICE_REDIS_URL", "redis://:demo-redis@redis.internal/0"),
+        ("BOXOFFICE_RABBITMQ_URL", "amqp://guest:guest@broker.internal/tk"),
+        ("BOXOFFICE_RABBITMQ_URL", "amqp://everybody:demo-everybody@broker.internal/tk"),
+        ("BOXOFFICE_PAYMENT_API_URL", "http://payments.example"),
+        ("BOXOFFICE_CORS_ORIGINS", "http://shop.example"),
+        ("BOXOFFICE_BCRYPT_COST", "4"),
     ],
 )
 def test_production_refuses_what_is_for_tests(variable: str, value: str) -> None:
@@ -158,9 +174,32 @@ def test_production_refuses_what_is_for_tests(variable: str, value: str) -> None
         Settings.read({**PRODUCTION, variable: value})
 
 
-def test_no_error_repeats_a_secret() -> None:
+def test_all_that_is_unfit_is_said_at_once() -> None:
     with pytest.raises(UnusableSettings) as unusable:
-        Settings.read({**PRODUCTION, "BOXOFFICE_RABBITMQ_WORKER_PASSWORD": "demo-s3cr3t"})
+        Settings.read({"BOXOFFICE_ENVIRONMENT": "production", "BOXOFFICE_FAILPOINTS": "engine.before_commit=kill"})
+    told = {line.split()[0] for line in str(unusable.value).splitlines()}
+    assert told == {*PRODUCTION, "BOXOFFICE_FAILPOINTS"} - {"BOXOFFICE_ENVIRONMENT"}
+
+
+def test_a_laptop_may_have_all_of_it() -> None:
+    told = {
+        "BOXOFFICE_FAILPOINTS": "engine.before_commit=kill",
+        "BOXOFFICE_RABBITMQ_URL": "amqp://guest:guest@broker/tk",
+    }
+    assert Settings.read(told).failpoints
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("BOXOFFICE_RABBITMQ_WORKER_PASSWORD", "demo-s3cr3t"),
+        ("BOXOFFICE_POSTGRES_URL", "postgresql://boxoffice:demo-s3cr3t@db.internal/boxoffice"),
+        ("BOXOFFICE_RABBITMQ_URL", "amqp://guest:s3cr3t@broker.internal/tk"),
+    ],
+)
+def test_no_error_repeats_a_secret(variable: str, value: str) -> None:
+    with pytest.raises(UnusableSettings) as unusable:
+        Settings.read({**PRODUCTION, variable: value})
     assert "s3cr3t" not in str(unusable.value)
 
 

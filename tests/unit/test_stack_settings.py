@@ -47,6 +47,7 @@ def test_the_variables_name_the_stack(tmp_path: Path) -> None:
         "BOXOFFICE_PORT_BASE": "7800",
         "BOXOFFICE_STATE_FOLDER": str(tmp_path),
         "BOXOFFICE_INSTALL": "no",
+        "BOXOFFICE_SCALE": "ingress=2",
     }
     assert set(variables) == STACK_VARIABLES
     stack = Stack.from_environment(variables)

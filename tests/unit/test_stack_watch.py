@@ -17,11 +17,12 @@ class Accidents:
         self.deaths = deaths
         self.started: list[str] = []
         self._start_fails = start_fails
+        self.applications = ("ingress", "consumers")
 
     def ended_by_itself(self, name: str) -> bool:
         return name == "consumers" and len(self.started) < self.deaths
 
-    def start(self, name: str) -> None:
+    def mend(self, name: str) -> None:
         self.started.append(name)
         if self._start_fails:
             raise StackProblem(f"{name} ended by itself")

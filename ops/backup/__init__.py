@@ -1,0 +1,1 @@
+"""How does a shop that was destroyed come back, and what of it has been lost?"""

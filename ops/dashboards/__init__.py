@@ -1,0 +1,1 @@
+"""What do operators see of a sale in Grafana? The dashboards, written as code."""

@@ -1,0 +1,1 @@
+"""What is worth waking somebody for, which figures are worked out from others, and who is asked for them?"""
