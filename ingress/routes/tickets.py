@@ -1,7 +1,7 @@
 """Which tickets are mine, and what do I show at the door?"""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Any, Self
@@ -207,9 +207,7 @@ async def show_ticket_code(request: Request, ticket_id: UUID) -> HTTPResponse:
 )
 async def draw_ticket_as_svg(request: Request, ticket_id: str) -> HTTPResponse:
     """The ticket's code as a picture that grows with its page."""
-    ticket = await _showable_ticket(request, UUID(ticket_id))
-    body = only_in_the_app("svg") if ticket.rotating_codes else ticket_svg(ticket.code(_keys(request)))
-    return _file_of(request, ticket, body, SVG, "svg")
+    return await _picture(request, UUID(ticket_id), ticket_svg, SVG, "svg")
 
 
 @tickets.get(_file_of_ticket("png"))
@@ -222,9 +220,7 @@ async def draw_ticket_as_svg(request: Request, ticket_id: str) -> HTTPResponse:
 )
 async def draw_ticket_as_png(request: Request, ticket_id: str) -> HTTPResponse:
     """The ticket's code as a picture."""
-    ticket = await _showable_ticket(request, UUID(ticket_id))
-    body = only_in_the_app("png") if ticket.rotating_codes else ticket_png(ticket.code(_keys(request)))
-    return _file_of(request, ticket, body, PNG, "png")
+    return await _picture(request, UUID(ticket_id), ticket_png, PNG, "png")
 
 
 @tickets.get(_file_of_ticket("pdf"))
@@ -284,6 +280,15 @@ def _refuse_what_opens_no_door(ticket: HeldTicket) -> None:
         raise Refusal(problem(RejectionCode.EVENT_CANCELLED))
     if not ticket.opens_doors:
         raise Refusal(problem(RejectionCode.TICKET_NOT_VALID))
+
+
+async def _picture(
+    request: Request, ticket_id: UUID, draw: Callable[[str], bytes], media_type: str, ending: str
+) -> HTTPResponse:
+    """The ticket's code as `draw` draws it; of a rotating code, where it can be seen instead."""
+    ticket = await _showable_ticket(request, ticket_id)
+    body = only_in_the_app(ending) if ticket.rotating_codes else draw(ticket.code(_keys(request)))
+    return _file_of(request, ticket, body, media_type, ending)
 
 
 def _file_of(request: Request, ticket: HeldTicket, body: bytes, media_type: str, ending: str) -> HTTPResponse:
